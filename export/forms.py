@@ -1,0 +1,114 @@
+"""The forms a classifier is exported to: how each is built, and how each is run for the parity proof.
+
+A form needs its library only when it is built (onnx, torch) or run (onnxruntime, torch).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.sessions import open_session
+from export.spec import Classifier, Specification
+from export.text import PADDING_ID, encode, lookup_table
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a form says of N texts: `probabilities` [N, classes]; None for what it does not give."""
+
+    probabilities: NDArray[np.float32]
+    labels: Sequence[str] | None = None
+    tokens: NDArray[np.int64] | None = None
+    unknown: NDArray[np.int64] | None = None
+    logits: NDArray[np.float32] | None = None
+
+
+Runner = Callable[[Sequence[str]], Answers]
+
+
+@dataclass(frozen=True)
+class Form:
+    """One exported form. `open` takes the file, the bundle's specification and vocabulary, and an ONNX provider."""
+
+    name: str
+    file: str
+    build: Callable[[Classifier, Mapping[str, Any]], bytes]
+    open: Callable[[Path, Specification, Sequence[str], str], Runner]
+    uses_provider: bool
+
+
+def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Row-wise softmax in double precision: [N, classes] -> [N, classes]."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    probabilities: NDArray[np.float32] = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+    return probabilities
+
+
+def _build_onnx(classifier: Classifier, metadata: Mapping[str, Any]) -> bytes:
+    from export.onnx_graph import text_model
+
+    return bytes(text_model(classifier, metadata).SerializeToString())
+
+
+def _build_ids(classifier: Classifier, metadata: Mapping[str, Any]) -> bytes:
+    from export.onnx_graph import ids_model
+
+    return bytes(ids_model(classifier, metadata).SerializeToString())
+
+
+def _build_torchscript(classifier: Classifier, metadata: Mapping[str, Any]) -> bytes:
+    from export.torchscript import torchscript_bytes
+
+    return torchscript_bytes(classifier, metadata)
+
+
+def _open_onnx(file: Path, specification: Specification, vocabulary: Sequence[str], provider: str) -> Runner:
+    session = open_session(file, provider)
+
+    def run(texts: Sequence[str]) -> Answers:
+        names = ["probabilities", "label", "tokens", "unknown"]
+        return Answers(*session.run(names, {"text": np.array(texts, dtype=object)}))
+
+    return run
+
+
+def _open_ids(file: Path, specification: Specification, vocabulary: Sequence[str], provider: str) -> Runner:
+    session = open_session(file, provider)
+    table = lookup_table(vocabulary)
+
+    def run(texts: Sequence[str]) -> Answers:
+        rows = [encode(specification.tokenizer.tokenize(text), table) for text in texts]
+        ids = np.full((len(rows), max(map(len, rows))), PADDING_ID, np.int64)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = row
+        (logits,) = session.run(["logits"], {"ids": ids, "lengths": np.array([len(row) for row in rows], np.int64)})
+        return Answers(softmax(logits), logits=logits)
+
+    return run
+
+
+def _open_torchscript(file: Path, specification: Specification, vocabulary: Sequence[str], provider: str) -> Runner:
+    import torch
+
+    module = torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-untyped-call]
+
+    def run(texts: Sequence[str]) -> Answers:
+        with torch.inference_mode():
+            labels, probabilities = module(list(texts))
+        return Answers(probabilities.numpy(), labels)
+
+    return run
+
+
+FORMS: dict[str, Form] = {
+    form.name: form
+    for form in (
+        Form("onnx", "model.onnx", _build_onnx, _open_onnx, uses_provider=True),
+        Form("onnx-ids", "model.ids.onnx", _build_ids, _open_ids, uses_provider=True),
+        Form("torchscript", "model.ts", _build_torchscript, _open_torchscript, uses_provider=False),
+    )
+}

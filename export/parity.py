@@ -1,0 +1,201 @@
+"""The parity proof: every exported form against a reference, over edge cases, the whole vocabulary and real text."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.forms import Answers, Runner, softmax
+from export.spec import Specification
+from export.text import encode, lookup_table
+
+TOLERANCE = 1e-5
+ALONE = 200
+_POOL = 512
+_BATCH_TEXTS = 64
+_BATCH_BYTES = 1 << 18
+
+Reference = Callable[[Sequence[str]], NDArray[np.float32]]
+"""Texts -> logits [texts, classes]."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What every form has to say of `texts`: `logits` and `probabilities` [N, classes], token counts [N]."""
+
+    texts: Sequence[str]
+    labels: Sequence[str]
+    probabilities: NDArray[np.float32]
+    tokens: NDArray[np.int64]
+    unknown: NDArray[np.int64]
+    logits: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One form against what was expected. `differences` are the largest of any class of any text, 0 for none.
+
+    `label_agreement` is the share of texts with the expected label; `label_errors` counts the disagreements where the
+    two best probabilities differ by more than the tolerance. `logits_difference` is relative where a logit exceeds 1.
+    """
+
+    form: str
+    provider: str
+    cases: int
+    alone: int
+    max_difference: float
+    logits_difference: float | None
+    label_agreement: float
+    label_errors: int
+    count_errors: int
+    tolerance: float
+    worst_text: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything the form says is within the tolerance. A difference that is not a number is not."""
+        return (
+            self.max_difference <= self.tolerance
+            and (self.logits_difference is None or self.logits_difference <= self.tolerance)
+            and self.label_errors == 0
+            and self.count_errors == 0
+        )
+
+    def failure(self) -> str:
+        """What failed, how far, at what tolerance; empty where nothing did."""
+        reasons = []
+        if not self.max_difference <= self.tolerance:
+            reasons.append(f"probabilities differ by {self.max_difference:.3g}, tolerance {self.tolerance:g}")
+        if self.logits_difference is not None and not self.logits_difference <= self.tolerance:
+            reasons.append(f"logits differ by {self.logits_difference:.3g}, tolerance {self.tolerance:g}")
+        if self.label_errors:
+            reasons.append(f"{self.label_errors} labels differ")
+        if self.count_errors:
+            reasons.append(f"{self.count_errors} token counts differ")
+        return f"{self.form}: {'; '.join(reasons)}; worst on {self.worst_text[:80]!r}" if reasons else ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, with the verdict."""
+        return {**asdict(self), "passed": self.passed}
+
+
+def expect(
+    reference: Reference, specification: Specification, vocabulary: Sequence[str], texts: Sequence[str]
+) -> Expected:
+    """What the reference and the Python tokenizer say of `texts`."""
+    table = lookup_table(vocabulary)
+    ids = [encode(specification.tokenizer.tokenize(text), table) for text in texts]
+    logits = reference(texts)
+    return Expected(
+        texts=texts,
+        labels=[specification.labels[best] for best in logits.argmax(axis=1)],
+        probabilities=softmax(logits),
+        tokens=np.array([len(row) for row in ids], np.int64),
+        unknown=np.array([row.count(0) for row in ids], np.int64),
+        logits=logits,
+    )
+
+
+def compare(form: str, provider: str, run: Runner, expected: Expected, tolerance: float = TOLERANCE) -> Comparison:
+    """Run every text in batches of mixed lengths and up to `ALONE` of them one by one, and compare all that is said."""
+    count = len(expected.texts)
+    order = list(range(count))
+    random.Random(0).shuffle(order)
+    alone = sorted(order[:ALONE])
+    batches = [*_mixed_batches(expected.texts, order), *([index] for index in alone)]
+    worst = _Worst()
+    for batch in batches:
+        worst.add(batch, run([expected.texts[index] for index in batch]), expected, tolerance)
+    return Comparison(
+        form=form,
+        provider=provider,
+        cases=count,
+        alone=len(alone),
+        max_difference=worst.difference,
+        logits_difference=worst.logits,
+        label_agreement=1 - worst.other_labels / max(1, worst.labels),
+        label_errors=worst.label_errors,
+        count_errors=worst.count_errors,
+        tolerance=tolerance,
+        worst_text=expected.texts[worst.index] if count else "",
+    )
+
+
+class _Worst:
+    """The running worst of a comparison."""
+
+    def __init__(self) -> None:
+        self.difference = 0.0
+        self.logits: float | None = None
+        self.index = 0
+        self.labels = self.other_labels = self.label_errors = self.count_errors = 0
+
+    def add(self, batch: Sequence[int], answers: Answers, expected: Expected, tolerance: float) -> None:
+        rows = np.array(batch)
+        wanted = expected.probabilities[rows]
+        if answers.probabilities.shape != wanted.shape:
+            self.difference = float("nan")
+            return
+        differences = np.abs(answers.probabilities - wanted).max(axis=1)
+        largest = float(differences.max())
+        if not largest <= self.difference:  # a NaN stays
+            self.difference, self.index = largest, batch[int(differences.argmax())]
+        if answers.logits is not None and expected.logits is not None:
+            scale = np.maximum(1.0, np.abs(expected.logits[rows]))
+            relative = float((np.abs(answers.logits - expected.logits[rows]) / scale).max())
+            self.logits = relative if self.logits is None or not relative <= self.logits else self.logits
+        if answers.labels is not None:
+            best = np.sort(wanted, axis=1)
+            sure = best[:, -1] - best[:, -2] > tolerance
+            other = np.array([expected.labels[i] != label for i, label in zip(batch, answers.labels, strict=True)])
+            self.labels += len(batch)
+            self.other_labels += int(other.sum())
+            self.label_errors += int((other & sure).sum())
+        for counted, count in ((answers.tokens, expected.tokens), (answers.unknown, expected.unknown)):
+            if counted is not None and (wrong := np.flatnonzero(counted != count[rows])).size:
+                self.count_errors += wrong.size
+                if self.difference <= tolerance:
+                    self.index = batch[int(wrong[0])]
+
+
+def _mixed_batches(texts: Sequence[str], order: Sequence[int]) -> list[list[int]]:
+    """Batches whose texts differ in length, but not so much that padding is all there is to compute."""
+    batches: list[list[int]] = []
+    for start in range(0, len(order), _POOL):
+        pool = sorted(order[start : start + _POOL], key=lambda index: len(texts[index]))
+        batch: list[int] = []
+        for index in pool:
+            if batch and (len(batch) == _BATCH_TEXTS or (len(batch) + 1) * len(texts[index]) > _BATCH_BYTES):
+                batches.append(batch)
+                batch = []
+            batch.append(index)
+        batches.append(batch)
+    return batches
+
+
+def vectors(expected: Expected) -> list[Mapping[str, Any]]:
+    """`expected` as the rows of `vectors.jsonl`."""
+    return [
+        {
+            "text": text,
+            "label": expected.labels[index],
+            "probabilities": [float(value) for value in expected.probabilities[index]],
+            "tokens": int(expected.tokens[index]),
+            "unknown": int(expected.unknown[index]),
+        }
+        for index, text in enumerate(expected.texts)
+    ]
+
+
+def from_vectors(rows: Sequence[Mapping[str, Any]]) -> Expected:
+    """The inverse of `vectors`."""
+    return Expected(
+        texts=[row["text"] for row in rows],
+        labels=[row["label"] for row in rows],
+        probabilities=np.array([row["probabilities"] for row in rows], np.float32),
+        tokens=np.array([row["tokens"] for row in rows], np.int64),
+        unknown=np.array([row["unknown"] for row in rows], np.int64),
+    )

@@ -1,0 +1,91 @@
+"""ONNX Runtime sessions on the provider that was asked for, or an error; never a silent fall back to the CPU."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from export.spec import ExportError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_SUFFIX = "ExecutionProvider"
+_TF32_OFF = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+
+
+class RuntimeUnavailable(ExportError):
+    """ONNX Runtime is not installed, or the provider cannot be had."""
+
+
+def cores() -> int:
+    """How many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def installed_providers() -> list[str]:
+    """The short names (`cpu`, `cuda`) of the providers that the installed ONNX Runtime was built with.
+
+    Being listed does not mean that a session can be built on it; `open_session` finds out.
+    """
+    return [name.removesuffix(_SUFFIX).lower() for name in _onnxruntime().get_available_providers()]
+
+
+def open_session(
+    model: Path | bytes, provider: str = "cpu", threads: int = 0, options: Mapping[str, str] | None = None
+) -> "onnxruntime.InferenceSession":
+    """A session of `model` whose first provider is `provider`, with `threads` intra-op threads (0: one a core).
+
+    `options` are the provider's own (https://onnxruntime.ai/docs/execution-providers). Reduced-precision TF32 is off on
+    CUDA unless they turn it on. Raises `RuntimeUnavailable` where the provider is not installed or does not take the
+    session: ONNX Runtime itself only logs a line and uses the CPU.
+    """
+    ort = _onnxruntime()
+    names = {name.removesuffix(_SUFFIX).lower(): name for name in ort.get_available_providers()}
+    if provider not in names:
+        raise RuntimeUnavailable(f"the provider {provider!r} is not installed; installed: {', '.join(names)}, and auto")
+    full_name = names[provider]
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.log_severity_level = 4  # what goes wrong is raised below
+    chosen = [(full_name, {**_TF32_OFF.get(full_name, {}), **(options or {})})]
+    if provider != "cpu":
+        chosen.append((names["cpu"], {}))  # the string operators run there
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        session = ort.InferenceSession(source, settings, providers=chosen)
+    except Exception as error:  # ONNX Runtime raises a dozen classes without a common base
+        raise RuntimeUnavailable(f"no session on the provider {provider!r}: {_first_line(error)}") from error
+    if session.get_providers()[0] != full_name:
+        raise RuntimeUnavailable(
+            f"the provider {provider!r} is installed and does not take a session here (drivers or libraries missing?); "
+            f"use --provider cpu, or see: toolchain doctor"
+        )
+    return session
+
+
+def choose_provider(model: Path | bytes, provider: str) -> str:
+    """`auto` is `cuda` where a session of `model` can be built on it, else `cpu`; any other name is itself."""
+    if provider != "auto":
+        return provider
+    if "cuda" in installed_providers():
+        try:
+            open_session(model, "cuda")
+            return "cuda"
+        except RuntimeUnavailable:
+            pass
+    return "cpu"
+
+
+def _onnxruntime() -> "onnxruntime":
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise RuntimeUnavailable(
+            "ONNX Runtime is not installed; install it: pip install 'toolchain[cpu]' (or 'toolchain[gpu]')"
+        ) from error
+    return onnxruntime
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,122 @@
+"""What a portable classifier is: its specification, its vocabulary, its weights, and their checks."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.text import PADDING, UNKNOWN, Tokenizer
+
+Cell = Literal["gru", "rnn"]
+Weights = Mapping[str, NDArray[np.float32]]
+
+GATES: Mapping[Cell, int] = {"gru": 3, "rnn": 1}
+
+
+class ExportError(Exception):
+    """Anything this package refuses, with a message for its user: what is wrong, where, what to do."""
+
+
+class InvalidClassifier(ExportError):
+    """A specification, vocabulary or set of weights that does not describe a classifier."""
+
+
+@dataclass(frozen=True)
+class Specification:
+    """The architecture and the text definition: everything but the vocabulary and the numbers.
+
+    tokens -> embedding [vocabulary, embedding] -> `layers` recurrent layers of `hidden` units -> the state after the
+    last token -> one Linear and ReLU for every width in `head` -> Linear to `len(labels)` logits.
+    Tokens beyond `max_tokens` are cut; a text without a token is classified from the zero state.
+    """
+
+    labels: tuple[str, ...]
+    cell: Cell
+    embedding: int
+    hidden: int
+    layers: int = 1
+    head: tuple[int, ...] = ()
+    max_tokens: int = 10_000
+    tokenizer: Tokenizer = field(default_factory=Tokenizer)
+
+    def __post_init__(self) -> None:
+        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
+            raise InvalidClassifier(f"labels are {list(self.labels)}, expected two or more different ones")
+        if self.cell not in get_args(Cell):
+            raise InvalidClassifier(f"cell is {self.cell!r}, expected one of {', '.join(get_args(Cell))}")
+        for size in (self.embedding, self.hidden, self.layers, self.max_tokens, *self.head):
+            if not isinstance(size, int) or size < 1:
+                raise InvalidClassifier(f"a size is {size!r}, expected a whole number from 1")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON and for a snapshot read with `weights_only=True`."""
+        return {**dataclasses.asdict(self), "labels": list(self.labels), "head": list(self.head)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Specification":
+        """The inverse of `to_json`. Raises `InvalidClassifier` on anything that is not one."""
+        try:
+            return cls(
+                **{
+                    **values,
+                    "labels": tuple(values["labels"]),
+                    "head": tuple(values["head"]),
+                    "tokenizer": Tokenizer(**values["tokenizer"]),
+                }
+            )
+        except (KeyError, TypeError, ValueError, InvalidClassifier) as error:
+            raise InvalidClassifier(f"not a specification: {error}") from error
+
+    def weight_shapes(self, vocabulary_size: int) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every weight, in PyTorch's layout (`nn.GRU`: gates r, z, n; `nn.Linear`: [out, in])."""
+        rows = GATES[self.cell] * self.hidden
+        shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (vocabulary_size, self.embedding)}
+        for layer in range(self.layers):
+            shapes[f"recurrent.weight_ih_l{layer}"] = (rows, self.hidden if layer else self.embedding)
+            shapes[f"recurrent.weight_hh_l{layer}"] = (rows, self.hidden)
+            shapes[f"recurrent.bias_ih_l{layer}"] = (rows,)
+            shapes[f"recurrent.bias_hh_l{layer}"] = (rows,)
+        widths = [self.hidden, *self.head, len(self.labels)]
+        for index, (before, after) in enumerate(pairwise(widths)):
+            shapes[f"head.{index}.weight"] = (after, before)
+            shapes[f"head.{index}.bias"] = (after,)
+        return shapes
+
+
+_not_a_token = re.compile("[ \t\n\v\f\r\0]")
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A specification with its vocabulary (`<unk>` and `<pad>` first) and its weights: all that an export needs."""
+
+    specification: Specification
+    vocabulary: Sequence[str]
+    weights: Weights
+
+    def __post_init__(self) -> None:
+        check_vocabulary(self.vocabulary)
+        expected = self.specification.weight_shapes(len(self.vocabulary))
+        if missing := sorted(expected.keys() ^ self.weights.keys()):
+            raise InvalidClassifier(f"weights missing or unexpected: {', '.join(missing)}")
+        for name, shape in expected.items():
+            if self.weights[name].shape != shape:
+                raise InvalidClassifier(f"{name} has shape {self.weights[name].shape}, expected {shape}")
+            if not np.isfinite(self.weights[name]).all():
+                raise InvalidClassifier(f"{name} holds numbers that are not finite: the training diverged")
+
+
+def check_vocabulary(vocabulary: Sequence[str]) -> None:
+    """Raise `InvalidClassifier` unless `vocabulary` is `<unk>`, `<pad>`, then words, each once, none with spaces."""
+    if list(vocabulary[:2]) != [UNKNOWN, PADDING]:
+        raise InvalidClassifier(f"the vocabulary starts with {list(vocabulary[:2])}, expected {[UNKNOWN, PADDING]}")
+    if len(set(vocabulary)) != len(vocabulary):
+        raise InvalidClassifier("the vocabulary holds a word twice")
+    for index, word in enumerate(vocabulary):
+        if not word or _not_a_token.search(word):
+            raise InvalidClassifier(f"the vocabulary's entry {index}, {word!r}, is empty or holds white space")

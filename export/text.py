@@ -1,0 +1,92 @@
+"""The one definition of text: what a token is, in plain Python.
+
+Training tokenizes with this module; `export.onnx_graph` and `export.torchscript` render the same definition for their
+runtimes, and `tests/test_text.py` holds the three together. Everything here is defined on ASCII alone (case, white
+space, marks), because that is what every runtime agrees on: Unicode tables differ between languages and releases.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+UNKNOWN = "<unk>"
+PADDING = "<pad>"
+UNKNOWN_ID = 0
+PADDING_ID = 1
+
+SPACES = " \t\n\v\f\r"
+MARKS = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+LINE_BREAK = "<br />"
+
+# Character classes as both Python's `re` and RE2 read them.
+SPACE_CLASS = r" \t\n\v\f\r"
+MARK_CLASS = r"!-/:-@\[-`{-~"
+WORD = rf"[^{SPACE_CLASS}{MARK_CLASS}]+"
+ISOLATED = rf"{LINE_BREAK}|{WORD}(?:'{WORD})*|[{MARK_CLASS}]"
+
+_isolated = re.compile(ISOLATED.encode())
+_separators = re.compile(rf"(?:{LINE_BREAK}|[{SPACE_CLASS}{MARK_CLASS}])+".encode())
+_surrogates = re.compile("[\ud800-\udfff]")
+
+Punctuation = Literal["attached", "isolated", "dropped"]
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """How a text is cut into tokens.
+
+    `lowercase` maps A-Z to a-z and nothing else. Tokens are separated by the six ASCII white-space characters.
+    `punctuation` says what becomes of the 32 ASCII marks:
+
+    - `attached`: nothing, they stay where they are written (`str.split`);
+    - `isolated`: each mark is a token, `<br />` is one token, an apostrophe between two word characters stays inside;
+    - `dropped`: marks and `<br />` separate tokens and vanish.
+
+    U+0000 is outside the domain (some runtimes end a string there); `tokenize` reads it as a space.
+    """
+
+    lowercase: bool = True
+    punctuation: Punctuation = "attached"
+
+    def __post_init__(self) -> None:
+        if self.punctuation not in get_args(Punctuation):
+            raise ValueError(f"punctuation is {self.punctuation!r}, expected one of {', '.join(get_args(Punctuation))}")
+
+    def tokenize(self, text: str) -> list[str]:
+        """The tokens of `text`, in order; none for a text of white space.
+
+        Works on UTF-8 bytes, where `lower` and `split` are ASCII by definition.
+        """
+        data = clean(text).encode()
+        if self.lowercase:
+            data = data.lower()
+        if self.punctuation == "attached":
+            tokens = data.split()
+        elif self.punctuation == "isolated":
+            tokens = _isolated.findall(data)
+        else:
+            tokens = [token for token in _separators.split(data) if token]
+        return [token.decode() for token in tokens]
+
+
+def clean(text: str) -> str:
+    """`text` inside the domain every runtime shares: U+0000 becomes a space, a lone surrogate U+FFFD."""
+    if "\0" in text:
+        text = text.replace("\0", " ")
+    return text if text.isascii() else _surrogates.sub("\ufffd", text)
+
+
+def is_blank(text: str) -> bool:
+    """Whether `text` holds nothing but white space (any of Unicode's) and U+0000."""
+    return not text.replace("\0", " ").strip()
+
+
+def lookup_table(vocabulary: Sequence[str]) -> dict[str, int]:
+    """Token to id, for the words alone: a text that spells `<pad>` or `<unk>` holds an unknown token, not a special."""
+    return {word: index for index, word in enumerate(vocabulary) if index > PADDING_ID}
+
+
+def encode(tokens: Sequence[str], table: Mapping[str, int]) -> list[int]:
+    """The id of each token; `UNKNOWN_ID` for a token that is not in `table`."""
+    return [table.get(token, UNKNOWN_ID) for token in tokens]

@@ -1,0 +1,126 @@
+"""The classifier as one TorchScript module: texts in, labels and probabilities out, libtorch alone to run it."""
+
+import io
+import json
+import warnings
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any, Dict, List, Tuple  # noqa: UP035 - TorchScript reads these, not the built-in generics
+
+import torch
+from torch import Tensor, nn
+
+from export.spec import Classifier
+from export.text import LINE_BREAK, MARKS, PADDING_ID, SPACES, UNKNOWN_ID, lookup_table
+
+
+class TextClassifier(nn.Module):
+    """`forward(texts) -> (labels, probabilities [texts, classes])`, and `tokenize(text)`; written to be scripted.
+
+    Strings are UTF-8 bytes in TorchScript and its `lower` is ASCII alone. Its `split` without an argument also cuts
+    inside UTF-8 sequences, so white space becomes U+0020 first. The white-space characters are an attribute because a
+    module with the literals "\\v" or "\\f" in its code is saved and then cannot be loaded.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        specification = classifier.specification
+        self.vocabulary: Dict[str, int] = lookup_table(classifier.vocabulary)  # noqa: UP006
+        self.labels: List[str] = list(specification.labels)  # noqa: UP006
+        self.spaces: List[str] = [space for space in SPACES if space != " "]  # noqa: UP006
+        self.marks: List[str] = [mark for mark in MARKS if mark != "'"]  # noqa: UP006
+        self.line_break = LINE_BREAK
+        self.lowercase = specification.tokenizer.lowercase
+        self.punctuation: str = specification.tokenizer.punctuation
+        self.max_tokens = specification.max_tokens
+        self.unknown_id = UNKNOWN_ID
+        self.padding_id = PADDING_ID
+        self.embedding = nn.Embedding(len(classifier.vocabulary), specification.embedding)
+        layer = {"gru": nn.GRU, "rnn": nn.RNN}[specification.cell]
+        self.recurrent = layer(specification.embedding, specification.hidden, specification.layers, batch_first=True)
+        widths = [specification.hidden, *specification.head, len(specification.labels)]
+        self.head = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.load_state_dict({name: torch.tensor(value) for name, value in classifier.weights.items()})
+        self.requires_grad_(False)
+
+    def forward(self, texts: List[str]) -> Tuple[List[str], Tensor]:  # noqa: UP006
+        rows: List[List[int]] = []  # noqa: UP006
+        width = 1
+        for text in texts:
+            ids: List[int] = []  # noqa: UP006
+            for token in self.tokenize(text):
+                if len(ids) < self.max_tokens:
+                    ids.append(self.vocabulary.get(token, self.unknown_id))
+            rows.append(ids)
+            width = max(width, len(ids))
+        lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
+        for row in rows:
+            for _ in range(width - len(row)):
+                row.append(self.padding_id)
+        states, _ = self.recurrent(self.embedding(torch.tensor(rows, dtype=torch.long).view(len(texts), width)))
+        last = states[torch.arange(len(texts)), (lengths - 1).clamp(min=0)]
+        state = last * (lengths > 0).unsqueeze(1)
+        for index, linear in enumerate(self.head):
+            if index > 0:
+                state = torch.relu(state)
+            state = linear(state)
+        probabilities = torch.softmax(state, 1)
+        labels: List[str] = []  # noqa: UP006
+        for best in probabilities.argmax(1):
+            labels.append(self.labels[int(best)])
+        return labels, probabilities
+
+    @torch.jit.export
+    def tokenize(self, text: str) -> List[str]:  # noqa: UP006
+        if self.lowercase:
+            text = text.lower()
+        for space in self.spaces:
+            text = text.replace(space, " ")
+        tokens: List[str] = []  # noqa: UP006
+        if self.punctuation == "attached":
+            for token in text.split(" "):
+                if len(token) > 0:
+                    tokens.append(token)
+            return tokens
+        dropped = self.punctuation == "dropped"
+        for index, piece in enumerate(text.split(self.line_break)):
+            if index > 0 and not dropped:
+                tokens.append(self.line_break)
+            for mark in self.marks:
+                piece = piece.replace(mark, " " if dropped else " " + mark + " ")
+            if dropped:
+                piece = piece.replace("'", " ")
+            for token in piece.split(" "):
+                if len(token) > 0:
+                    self.append_word(tokens, token)
+        return tokens
+
+    def append_word(self, tokens: List[str], word: str) -> None:  # noqa: UP006
+        """Cut off every apostrophe that does not stand between two word characters."""
+        if "'" not in word:
+            tokens.append(word)
+            return
+        inside = False  # whether the last token is a word that an apostrophe and another part may extend
+        for index, part in enumerate(word.split("'")):
+            if index > 0 and not (inside and len(part) > 0):
+                tokens.append("'")
+                inside = False
+            if len(part) > 0:
+                if index > 0 and inside:
+                    tokens[-1] = tokens[-1] + "'" + part
+                else:
+                    tokens.append(part)
+                inside = True
+
+
+def torchscript_bytes(classifier: Classifier, metadata: Mapping[str, Any]) -> bytes:
+    """The scripted module for `torch.jit.load`, with `metadata` and the specification in `specification.json`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # deprecated since torch 2.11, and still what libtorch loads
+        module = torch.jit.script(TextClassifier(classifier).eval())
+        buffer = io.BytesIO()
+        extra = {"specification.json": json.dumps({**classifier.specification.to_json(), **metadata})}
+        torch.jit.save(module, buffer, _extra_files=extra)
+    return buffer.getvalue()

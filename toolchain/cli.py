@@ -1,0 +1,502 @@
+"""The command line: it parses, calls one function, and prints. Data goes to stdout, everything else to stderr."""
+
+import functools
+import json
+import signal
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from export.spec import ExportError
+from toolchain import __version__
+from toolchain.errors import CheckFailed, UsageError
+
+if TYPE_CHECKING:
+    from export.parity import Comparison
+    from toolchain.scoring import Summary
+
+app = typer.Typer(
+    help="Train small review classifiers, export them as one text-in file, prove the export, score files with it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+messages = Console(stderr=True, highlight=False, soft_wrap=True)
+results = Console(highlight=False)
+_debug = False
+
+_PROVIDER_HELP = "ONNX Runtime provider: auto, cpu, cuda, or any other that is installed."
+_TEXT_HELP = "Column or field with the text. Default: found by name (text, review, content, body …)."
+
+
+def _version_and_exit(wanted: bool) -> None:
+    if wanted:
+        results.print(f"toolchain {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version_and_exit, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    global _debug
+    _debug = debug
+
+
+def _command(function: Callable[..., None]) -> Callable[..., None]:
+    """Register a command; an error becomes one line on stderr and an exit status."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+        except (UsageError, ExportError, CheckFailed) as error:
+            if _debug:
+                raise
+            messages.print(f"[bold red]error:[/] {_escape(str(error))}")
+            raise typer.Exit(1 if isinstance(error, CheckFailed) else 2) from None
+        except ModuleNotFoundError as error:
+            if _debug or error.name is None or error.name.split(".")[0] not in ("torch", "torchtext", "onnx"):
+                raise
+            messages.print(
+                f"[bold red]error:[/] {error.name} is not installed; install it: pip install 'toolchain[[train]'"
+            )
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            messages.print("interrupted")
+            raise typer.Exit(130) from None
+
+    return app.command(name=function.__name__.rstrip("_"), no_args_is_help=False)(run)
+
+
+@_command
+def train(
+    recipe: Annotated[str, typer.Option(help="gru, rnn or rnn-cell.")] = "gru",
+    data: Annotated[str, typer.Option(help="imdb, sample, an aclImdb folder, or a CSV/JSONL file.")] = "imdb",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
+    lr: Annotated[float | None, typer.Option(min=0, help="Learning rate. Default: the recipe's.")] = None,
+    layers: Annotated[int, typer.Option(min=1, help="Recurrent layers.")] = 1,
+    seed: Annotated[int, typer.Option(help="Same seed, same machine: same checkpoint.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    out: Annotated[Path, typer.Option(help="Folder for the snapshot.")] = Path("snapshot"),
+    text_column: Annotated[str | None, typer.Option(help=_TEXT_HELP)] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column or field with the label.")] = None,
+    test_data: Annotated[
+        Path | None, typer.Option(help="CSV/JSONL file to test on. Default: a tenth is held out.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
+) -> None:
+    """Train a recipe and keep the checkpoint with the best validation loss.
+
+    Example: [bold]toolchain train --recipe gru --data reviews.csv --epochs 6[/]
+    """
+    from toolchain.corpus import Source, load_corpus
+    from toolchain.recipes import RECIPES
+    from toolchain.training import Epoch, Settings, fit
+
+    if recipe not in RECIPES:
+        raise UsageError(f"--recipe {recipe}: expected one of {', '.join(RECIPES)}")
+    chosen = RECIPES[recipe]
+    messages.print(f"reading {_escape(data)} …")
+    corpus = load_corpus(Source(data, text_column, label_column, test_data), chosen, seed)
+    for warning in corpus.warnings:
+        messages.print(f"[yellow]warning:[/] {_escape(warning)}")
+    messages.print(
+        f"{len(corpus.train):,} training, {len(corpus.validation):,} validation, {len(corpus.test):,} test reviews; "
+        f"labels {_escape(', '.join(corpus.labels))}; {len(corpus.vocabulary):,} words"
+    )
+
+    def on_epoch(epoch: Epoch, best: bool) -> None:
+        messages.print(
+            f"epoch {epoch.epoch:2d}  train loss {epoch.train_loss:.4f} accuracy {epoch.train_accuracy:5.2f} %  "
+            f"validation loss {epoch.validation_loss:.4f} accuracy {epoch.validation_accuracy:5.2f} %  "
+            f"{epoch.seconds:.1f} s{'  *' if best else ''}"
+        )
+
+    settings = Settings(
+        epochs=epochs or chosen.epochs,
+        batch_size=batch_size or chosen.batch_size,
+        learning_rate=chosen.learning_rate if lr is None else lr,
+        layers=layers,
+        seed=seed,
+        device=device,
+    )
+    metrics = fit(corpus, chosen, settings, out, on_epoch, _progress)
+    messages.print(
+        f"best epoch {metrics['epoch']}: test loss {metrics['test_loss']:.4f}, "
+        f"accuracy {metrics['test_accuracy']:.2f} % on {metrics['reviews']['test']:,} reviews, "
+        f"{metrics['seconds']:.0f} s. Snapshot in {_escape(str(out))}/; next: toolchain export --snapshot {_escape(str(out))}"
+    )
+    if as_json:
+        _print_json(metrics)
+
+
+@_command
+def evaluate(
+    data: Annotated[str, typer.Option(help="imdb, sample, an aclImdb folder, or a CSV/JSONL file with labels.")],
+    snapshot: Annotated[Path | None, typer.Option(help="Evaluate PyTorch. Default: ./snapshot.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Evaluate the exported model instead.")] = None,
+    predictions: Annotated[Path | None, typer.Option(help="Write every prediction to this CSV file.")] = None,
+    provider: Annotated[str, typer.Option(help=_PROVIDER_HELP)] = "auto",
+    text_column: Annotated[str | None, typer.Option(help=_TEXT_HELP)] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column or field with the label.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Loss and accuracy of a snapshot or of a bundle on labelled reviews.
+
+    Example: [bold]toolchain evaluate --data reviews.csv --predictions predictions.csv[/]
+    """
+    from export.forms import softmax
+    from toolchain.corpus import Source, read_test_reviews
+    from toolchain.evaluation import evaluate_reviews, write_predictions
+    from toolchain.scorer import Scorer
+    from toolchain.snapshot import load_snapshot
+
+    if snapshot and bundle:
+        raise UsageError("--snapshot and --bundle: name one of them")
+    if bundle:
+        with Scorer(bundle, provider) as scorer:
+            reviews = read_test_reviews(Source(data, text_column, label_column))
+            evaluation = evaluate_reviews(
+                reviews, scorer.labels, lambda texts: scorer.submit(texts).result().probabilities
+            )
+    else:
+        loaded = load_snapshot(snapshot or Path("snapshot"))
+        reference = loaded.reference()
+        reviews = read_test_reviews(Source(data, text_column, label_column))
+        evaluation = evaluate_reviews(reviews, loaded.specification.labels, lambda texts: softmax(reference(texts)))
+    for skipped in reviews.skipped[:3]:
+        messages.print(f"[yellow]warning:[/] left out {_escape(skipped)}")
+    if predictions:
+        write_predictions(evaluation, reviews, predictions)
+        messages.print(f"predictions in {_escape(str(predictions))}")
+    if as_json:
+        _print_json({"reviews": evaluation.reviews, "loss": evaluation.loss, "accuracy": evaluation.accuracy})
+    else:
+        results.print(f"{evaluation.reviews} reviews, loss {evaluation.loss:.4f}, accuracy {evaluation.accuracy:.2f} %")
+
+
+@_command
+def export(
+    format: Annotated[list[str], typer.Option(help="onnx, torchscript, onnx-ids or all; may be repeated.")] = ["all"],  # noqa: B006
+    snapshot: Annotated[Path, typer.Option(help="Folder with the snapshot.")] = Path("snapshot"),
+    out: Annotated[Path, typer.Option(help="Folder for the bundle; an earlier bundle is replaced.")] = Path("bundle"),
+    data: Annotated[str, typer.Option(help="Real text for the proof: sample, imdb, a folder or file.")] = "sample",
+) -> None:
+    """Export a snapshot to a bundle, proven equal to PyTorch before it is published.
+
+    Example: [bold]toolchain export --format onnx --format torchscript --out bundle[/]
+    """
+    from toolchain.corpus import Source, read_texts
+    from toolchain.release import export_snapshot
+    from toolchain.snapshot import load_snapshot
+
+    loaded = load_snapshot(snapshot)
+    verification = export_snapshot(loaded, out, format, read_texts(Source(data)), _report_comparison)
+    messages.print(
+        f"{len(verification.comparisons)} forms agree with PyTorch within {verification.comparisons[0].tolerance:g}. "
+        f"Bundle in {_escape(str(out))}/; next: toolchain score reviews.csv --bundle {_escape(str(out))}"
+    )
+
+
+@_command
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Folder with the bundle.")] = Path("bundle"),
+    snapshot: Annotated[
+        Path | None, typer.Option(help="Compare with PyTorch. Without it, with the bundle's own vectors.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Real text as well: sample, imdb, a folder or file.")] = None,
+    text_column: Annotated[str | None, typer.Option(help=_TEXT_HELP)] = None,
+    provider: Annotated[str, typer.Option(help=_PROVIDER_HELP)] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Prove that every form in a bundle still says what PyTorch says.
+
+    Example: [bold]toolchain verify bundle --snapshot snapshot --data reviews.csv[/]
+    """
+    from export.bundle import open_bundle
+    from toolchain.release import verify_bundle
+
+    opened = open_bundle(bundle)
+    loaded, texts = None, []
+    if snapshot:
+        from toolchain.snapshot import load_snapshot
+
+        loaded = load_snapshot(snapshot)
+    if data:
+        from toolchain.corpus import Source, read_texts
+
+        texts = read_texts(Source(data, text_column))
+    verification = verify_bundle(opened, loaded, texts, provider, _report_comparison)
+    if as_json:
+        _print_json(verification.to_json())
+    else:
+        results.print(_verification_table(verification.against, verification.comparisons))
+    if not verification.passed:
+        raise CheckFailed("; ".join(c.failure() for c in verification.comparisons if not c.passed))
+
+
+@_command
+def score(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="CSV or JSONL files; - is standard input.")],
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="Output file, a folder for several inputs, or - for stdout.")
+    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="The model. Default: ./bundle.")] = None,
+    text_column: Annotated[str | None, typer.Option(help=_TEXT_HELP)] = None,
+    provider: Annotated[str, typer.Option(help=_PROVIDER_HELP)] = "auto",
+    provider_option: Annotated[
+        list[str] | None, typer.Option(help="key=value for the provider; may be repeated.")
+    ] = None,
+    device_id: Annotated[int | None, typer.Option(min=0, help="Which GPU.")] = None,
+    on_error: Annotated[
+        Literal["reject", "fail"], typer.Option(help="A row that cannot be scored: set it aside, or stop.")
+    ] = "reject",
+    max_rejects: Annotated[
+        str, typer.Option(help="Exit status 1 if more of the rows are rejected: a share such as 10%.")
+    ] = "10%",
+    resume: Annotated[bool, typer.Option(help="Continue an interrupted run of the same job.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summaries as JSON.")] = False,
+) -> None:
+    """Score review files: the rows as they are, with `prediction` and `confidence` behind them.
+
+    reviews.csv becomes reviews.scored.csv; rows that cannot be scored go to reviews.csv.rejected.jsonl. A run that was
+    killed continues when it is started again.
+
+    Example: [bold]toolchain score reviews.csv more.jsonl -o scored/[/]
+    """
+    import dataclasses
+
+    from toolchain.scorer import Scorer
+    from toolchain.scoring import Interrupted, Options, check_rejects, output_path, score_file
+
+    options = Options(text_column, on_error, _share(max_rejects), resume)
+    outputs = [output_path(source, out, len(inputs) > 1) for source in inputs]
+    if len(set(outputs)) < len(outputs):
+        raise UsageError(f"several inputs would be written to {outputs[0]}; name a folder: -o FOLDER")
+    if as_json and "-" in outputs:
+        raise UsageError("--json and the rows cannot both go to standard output; name a file: -o FILE")
+    chosen = bundle or Path("bundle")
+    provider_options = dict(_key_value(option) for option in provider_option or [])
+    if device_id is not None:
+        provider_options["device_id"] = str(device_id)
+    stop = _StopSignals()
+    failures: list[CheckFailed] = []
+    summaries = []
+    with Scorer(chosen, provider, provider_options) as scorer, stop:
+        if not quiet:
+            messages.print(f"model {_escape(str(chosen))}/{scorer.model} on {scorer.provider}")
+        for source, output in zip(inputs, outputs, strict=True):
+            try:
+                with _ScoreProgress(source, quiet) as progress:
+                    summary = score_file(scorer, source, output, options, progress.update, stop.requested)
+                summaries.append(dataclasses.asdict(summary))
+                if not quiet:
+                    _print_summary(summary)
+                check_rejects(summary, options)
+            except CheckFailed as error:
+                if len(inputs) == 1:
+                    raise
+                messages.print(f"[bold red]error:[/] {_escape(str(error))}")
+                failures.append(error)
+            except Interrupted as error:
+                messages.print(f"[yellow]interrupted:[/] {_escape(str(error))}")
+                raise typer.Exit(128 + stop.number) from None
+    if as_json:
+        _print_json(summaries)
+    if failures:
+        raise CheckFailed(f"{len(failures)} of {len(inputs)} inputs failed")
+
+
+@_command
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="Folder with the bundle.")] = Path("bundle"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """What a bundle is: model, metrics, parity, files. Checks every digest.
+
+    Example: [bold]toolchain inspect bundle[/]
+    """
+    from export.bundle import open_bundle
+
+    opened = open_bundle(bundle)
+    opened.check()
+    if as_json:
+        _print_json(opened.manifest)
+        return
+    specification, training = opened.specification, opened.manifest.get("training", {})
+    table = Table(title=f"bundle {bundle}", show_header=False)
+    text = specification.tokenizer
+    rows: dict[str, str] = {
+        "labels": ", ".join(specification.labels),
+        "model": f"{training.get('recipe')}: embedding {specification.embedding}, {specification.layers} × "
+        f"{specification.cell.upper()} {specification.hidden}, {training.get('parameters', 0):,} parameters",
+        "text": f"lowercase {text.lowercase}, marks {text.punctuation}, at most {specification.max_tokens:,} tokens",
+        "vocabulary": f"{len(opened.vocabulary()):,} words",
+        "trained on": f"{training.get('data')}: {training.get('reviews')}",
+        "best epoch": f"{training.get('epoch')}, validation loss {training.get('validation_loss', float('nan')):.4f}",
+        "test": f"loss {training.get('test_loss', float('nan')):.4f}, "
+        f"accuracy {training.get('test_accuracy', float('nan')):.2f} %",
+        "versions": ", ".join(f"{name} {number}" for name, number in opened.manifest.get("versions", {}).items()),
+    }
+    for name, value in rows.items():
+        table.add_row(name, _escape(value))
+    for form in opened.manifest.get("parity", {}).get("forms", []):
+        table.add_row(f"parity {form['form']}", f"max |Δ| {form['max_difference']:.1e} over {form['cases']:,} texts")
+    for name, entry in opened.manifest["files"].items():
+        table.add_row(_escape(name), f"{entry['bytes']:,} bytes, SHA-256 {entry['sha256'][:12]}…")
+    results.print(table)
+
+
+@_command
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
+    """What is installed, which providers really take a session, and what to install.
+
+    Example: [bold]toolchain doctor[/]
+    """
+    import dataclasses
+
+    from toolchain.doctor import examine
+
+    findings = examine()
+    if as_json:
+        _print_json([dataclasses.asdict(finding) for finding in findings])
+        return
+    marks = {True: "[green]ok[/]", False: "[red]--[/]", None: "  "}
+    for finding in findings:
+        results.print(f"{marks[finding.ok]}  {finding.what:20s} {_escape(finding.state)}", soft_wrap=True)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _progress(batches: Iterable[Any], title: str) -> Iterable[Any]:
+    """A progress bar over the batches of a pass, where a person is watching."""
+    if not messages.is_terminal:
+        return batches
+    from rich.progress import track
+
+    return track(batches, title, console=messages, transient=True)
+
+
+def _report_comparison(comparison: "Comparison") -> None:
+    verdict = "agrees" if comparison.passed else "DIFFERS"
+    messages.print(
+        f"{comparison.form} on {comparison.provider}: {verdict}, max |Δ| {comparison.max_difference:.1e} "
+        f"over {comparison.cases:,} texts"
+    )
+
+
+def _verification_table(against: str, comparisons: "Sequence[Comparison]") -> Table:
+    table = Table(title=f"against {against}")
+    for column in ("form", "provider", "cases", "alone", "max |Δ|", "label agreement", "verdict"):
+        table.add_column(column, justify="left" if column in ("form", "provider", "verdict") else "right")
+    for comparison in comparisons:
+        table.add_row(
+            comparison.form,
+            comparison.provider,
+            f"{comparison.cases:,}",
+            f"{comparison.alone:,}",
+            f"{comparison.max_difference:.1e}",
+            f"{comparison.label_agreement:.3%}",
+            "[green]pass[/]" if comparison.passed else "[bold red]FAIL[/]",
+        )
+    return table
+
+
+def _print_summary(summary: "Summary") -> None:
+    labels = ", ".join(f"{label} {count:,}" for label, count in summary.labels.items())
+    rate = (summary.rows - summary.resumed) / max(summary.seconds, 1e-9)
+    messages.print(
+        f"{summary.rows:,} rows: {summary.scored:,} scored, {summary.rejected:,} rejected in {summary.seconds:.1f} s "
+        f"({rate:,.0f} rows/s)" + (f", {summary.resumed:,} of them from an interrupted run" if summary.resumed else "")
+    )
+    messages.print(_escape(f"labels: {labels or 'none'}; {summary.unknown / max(1, summary.tokens):.1%} unknown words"))
+    messages.print(_escape(f"output: {'standard output' if summary.output == '-' else summary.output}"))
+    if summary.rejects:
+        messages.print(_escape(f"rejects: {summary.rejects}"))
+
+
+class _ScoreProgress:
+    """A bar over the bytes of an input, where a person is watching."""
+
+    def __init__(self, source: str, quiet: bool) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[rows]:,} rows"),
+            TimeRemainingColumn(),
+            console=messages,
+            transient=True,
+            disable=quiet or not messages.is_terminal,
+        )
+        self._task = self._bar.add_task(_escape(source), total=None, rows=0)
+
+    def update(self, done: int, total: int | None, summary: "Summary") -> None:
+        self._bar.update(self._task, completed=done, total=total, rows=summary.rows)
+
+    def __enter__(self) -> "_ScoreProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+
+class _StopSignals:
+    """The first SIGINT or SIGTERM asks for a clean stop; a second one is not held back."""
+
+    number = 0
+
+    def requested(self) -> bool:
+        return self.number != 0
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        for each in self._old:
+            signal.signal(each, signal.SIG_DFL)
+
+    def __enter__(self) -> "_StopSignals":
+        self._old = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+
+def _share(value: str) -> float:
+    """`10%` or `0.1` -> 0.1."""
+    try:
+        share = float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UsageError(f"--max-rejects {value}: expected a share of the rows, such as 10% or 0.1")
+    return share
+
+
+def _key_value(option: str) -> tuple[str, str]:
+    key, sign, value = option.partition("=")
+    if not sign or not key:
+        raise UsageError(f"--provider-option {option}: expected key=value")
+    return key, value

@@ -1,0 +1,66 @@
+"""What is installed, which providers really take a session, and what to install for what is missing."""
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from export.sessions import RuntimeUnavailable, cores, installed_providers, open_session
+from toolchain import __version__
+
+# x -> Relu -> y, float[1]: the smallest model every provider can run.
+_PROBE = (
+    b"\x08\x07:7\n\x0c\n\x01x\x12\x01y\x22\x04Relu\x12\x05probeZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01"
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
+_EXTRAS = {
+    "scoring": ("toolchain[cpu]", ("onnxruntime", "onnxruntime-gpu"), 1),
+    "training and export": ("toolchain[train]", ("torch", "torchtext", "onnx"), 3),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; `ok` is None for what is neither good nor bad."""
+
+    what: str
+    state: str
+    ok: bool | None = None
+
+
+def examine() -> list[Finding]:
+    """Look at this machine. Never raises for what is missing; that is a finding."""
+    findings = [
+        Finding("toolchain", __version__),
+        Finding("python", f"{platform.python_version()}, {platform.system()} {platform.machine()}"),
+        Finding("cores", str(cores())),
+    ]
+    for purpose, (extra, packages, needed) in _EXTRAS.items():
+        versions = {package: found for package in packages if (found := _version(package))}
+        listed = ", ".join(f"{package} {number}" for package, number in versions.items())
+        if len(versions) >= needed:
+            findings.append(Finding(purpose, listed, True))
+        else:
+            findings.append(Finding(purpose, f"{listed or 'not installed'}; install it: pip install '{extra}'", False))
+    if all(_version(package) for package in _EXTRAS["scoring"][1]):
+        clash = "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; uninstall one"
+        findings.append(Finding("conflict", clash, False))
+    try:
+        names = installed_providers()
+    except RuntimeUnavailable:
+        names = []
+    for name in names:
+        try:
+            open_session(_PROBE, name)
+            findings.append(Finding(f"provider {name}", "takes a session", True))
+        except RuntimeUnavailable as error:
+            findings.append(Finding(f"provider {name}", str(error), False))
+    if names and "cuda" not in names:
+        findings.append(Finding("provider cuda", "not installed; for an NVIDIA GPU: pip install 'toolchain[gpu]'"))
+    return findings
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,121 @@
+"""The three documented classifiers. Each reads top to bottom; each answers from the state after its last token."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from export.spec import Specification
+
+
+def last_states(states: Tensor, lengths: Tensor) -> Tensor:
+    """The state after each row's own last token, zero for a row without one: [batch, time, hidden] -> [batch, hidden].
+
+    The source reads `states[:, -1, :]`, which is the state after the padding of the longest review in the batch.
+    """
+    rows = torch.arange(states.shape[0], device=states.device)
+    last = states[rows, (lengths - 1).clamp(min=0)]
+    return last * (lengths > 0).unsqueeze(1)
+
+
+class BasicGRU(nn.Module):
+    """Embedding -> GRU -> dropout -> Linear, the walk-through's `BasicGRU`."""
+
+    portable_names: ClassVar[dict[str, str]] = {"embed.": "embedding.", "gru.": "recurrent.", "out.": "head.0."}
+
+    def __init__(
+        self, n_layers: int, hidden_dim: int, n_vocab: int, embed_dim: int, n_classes: int, dropout_p: float = 0.5
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(n_vocab, embed_dim)
+        self.gru = nn.GRU(embed_dim, hidden_dim, num_layers=n_layers, batch_first=True)
+        self.dropout = nn.Dropout(dropout_p)
+        self.out = nn.Linear(hidden_dim, n_classes)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """ids [batch, time], padded on the right, and lengths [batch] -> logits [batch, classes]."""
+        states, _ = self.gru(self.embed(ids))
+        logits: Tensor = self.out(self.dropout(last_states(states, lengths)))
+        return logits
+
+
+class BasicRNN(nn.Module):
+    """The same with a plain tanh RNN, the walk-through's `BasicRNN`."""
+
+    portable_names: ClassVar[dict[str, str]] = {"embed.": "embedding.", "rnn.": "recurrent.", "out.": "head.0."}
+
+    def __init__(
+        self, n_layers: int, hidden_dim: int, n_vocab: int, embed_dim: int, n_classes: int, dropout_p: float = 0.5
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(n_vocab, embed_dim)
+        self.rnn = nn.RNN(embed_dim, hidden_dim, num_layers=n_layers, batch_first=True)
+        self.dropout = nn.Dropout(dropout_p)
+        self.out = nn.Linear(hidden_dim, n_classes)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """ids [batch, time], padded on the right, and lengths [batch] -> logits [batch, classes]."""
+        states, _ = self.rnn(self.embed(ids))
+        logits: Tensor = self.out(self.dropout(last_states(states, lengths)))
+        return logits
+
+
+class RNNCellClassifier(nn.Module):
+    """An `RNNCell` stepped over time by hand, then Linear -> ReLU -> Linear."""
+
+    def __init__(
+        self, n_layers: int, hidden_dim: int, n_vocab: int, embed_dim: int, n_classes: int, head_dim: int
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(n_vocab, embed_dim)
+        self.cells = nn.ModuleList(
+            nn.RNNCell(hidden_dim if layer else embed_dim, hidden_dim) for layer in range(n_layers)
+        )
+        self.fc = nn.Linear(hidden_dim, head_dim)
+        self.out = nn.Linear(head_dim, n_classes)
+        self.portable_names: dict[str, str] = {"embed.": "embedding.", "fc.": "head.0.", "out.": "head.1."} | {
+            f"cells.{layer}.{name}": f"recurrent.{name}_l{layer}"
+            for layer in range(n_layers)
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        }
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """ids [batch, time], padded on the right, and lengths [batch] -> logits [batch, classes]."""
+        steps = self.embed(ids)
+        hidden = [steps.new_zeros(ids.shape[0], self.fc.in_features) for _ in self.cells]
+        states = []
+        for step in steps.unbind(1):
+            for layer, cell in enumerate(self.cells):
+                step = hidden[layer] = cell(step, hidden[layer])
+            states.append(step)
+        logits: Tensor = self.out(torch.relu(self.fc(last_states(torch.stack(states, 1), lengths))))
+        return logits
+
+
+Model = BasicGRU | BasicRNN | RNNCellClassifier
+
+
+def build_model(name: str, specification: Specification, vocabulary_size: int, dropout: float) -> Model:
+    """An untrained model of the class `name` (see `Recipe.model`) with the specification's sizes."""
+    sizes = (
+        specification.layers,
+        specification.hidden,
+        vocabulary_size,
+        specification.embedding,
+        len(specification.labels),
+    )
+    if name == "RNNCellClassifier":
+        return RNNCellClassifier(*sizes, head_dim=specification.head[0])
+    return BasicGRU(*sizes, dropout) if name == "BasicGRU" else BasicRNN(*sizes, dropout)
+
+
+def portable_weights(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, NDArray[np.float32]]:
+    """A model's `state_dict` under the names `export.spec.Specification.weight_shapes` gives."""
+    weights = {}
+    for name, tensor in state.items():
+        prefix = next(prefix for prefix in names if name.startswith(prefix))
+        weights[names[prefix] + name.removeprefix(prefix)] = tensor.detach().cpu().numpy()
+    return weights

@@ -1,0 +1,144 @@
+"""Durable partial output: every finished window is a part on disk before the journal names it.
+
+`OUTPUT.parts/` holds `journal.jsonl` (first line: the job, then a line a window) and two files a window, `N.rows` and
+`N.rejects`. A killed job loses the windows that were not in the journal, and nothing else.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from toolchain.errors import UsageError
+
+JOURNAL = "journal.jsonl"
+
+
+@dataclass(frozen=True)
+class WindowEntry:
+    """One finished window in the journal. `end_offset` (bytes) and `end_line` are where the next one begins."""
+
+    window: int
+    scored: int
+    rejected: int
+    tokens: int
+    unknown: int
+    labels: dict[str, int]
+    end_offset: int
+    end_line: int
+    rows_bytes: int
+    rejects_bytes: int
+
+
+class Parts:
+    """The parts of one output file, those of an interrupted run included when the job is the same."""
+
+    def __init__(self, output: Path, job: Mapping[str, Any], resume: bool) -> None:
+        """`job` is everything that shapes the output: input, model, options.
+
+        Raises `UsageError` where the parts of a different job stand in the way and `resume` is on.
+        """
+        self.output = output
+        self.folder = output.with_name(output.name + ".parts")
+        self.entries: list[WindowEntry] = []
+        job = json.loads(json.dumps(job))
+        if self.folder.exists() and not resume:
+            shutil.rmtree(self.folder)
+        if (self.folder / JOURNAL).exists():
+            self._load(job)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._journal = (self.folder / JOURNAL).open("ab")
+            if self._journal.tell() == 0:
+                self._append(job)
+        except OSError as error:
+            raise UsageError(
+                f"{output.parent}: cannot write here ({error.strerror}); name another place: -o"
+            ) from error
+
+    def commit(self, entry: WindowEntry, rows: bytes, rejects: bytes) -> None:
+        """Write a window's part, make it durable, then name it in the journal."""
+        for path, data in zip(self._paths(entry.window), (rows, rejects), strict=True):
+            if data:
+                with path.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+        self._append(asdict(entry))
+        self.entries.append(entry)
+
+    def publish(self, header: bytes, rejects: Path) -> None:
+        """Join the parts into the output and the rejects, and rename both into place; an output is whole or absent."""
+        self._join([entry.window for entry in self.entries if entry.rejects_bytes], 1, b"", rejects)
+        self._join([entry.window for entry in self.entries if entry.rows_bytes], 0, header, self.output)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove the parts."""
+        self._journal.close()
+        shutil.rmtree(self.folder)
+
+    def close(self) -> None:
+        """Keep the parts for a later run."""
+        self._journal.close()
+
+    def _paths(self, window: int) -> tuple[Path, Path]:
+        return self.folder / f"{window:09d}.rows", self.folder / f"{window:09d}.rejects"
+
+    def _append(self, values: Mapping[str, Any]) -> None:
+        self._journal.write(json.dumps(values).encode() + b"\n")
+        self._journal.flush()
+        os.fsync(self._journal.fileno())
+
+    def _join(self, windows: Sequence[int], which: int, header: bytes, target: Path) -> None:
+        if not windows and not header:
+            target.unlink(missing_ok=True)  # what an earlier run left there is not this run's
+            return
+        joined = self.folder / ("rows", "rejects")[which]
+        with joined.open("wb") as out:
+            out.write(header)
+            for window in windows:
+                with self._paths(window)[which].open("rb") as part:
+                    shutil.copyfileobj(part, out, 1 << 20)
+            out.flush()
+            os.fsync(out.fileno())
+        joined.replace(target)
+
+    def _load(self, job: Mapping[str, Any]) -> None:
+        """Take over the windows an interrupted run of the same job finished; a torn last line is cut off."""
+        path = self.folder / JOURNAL
+        data = path.read_bytes()
+        lines = data.split(b"\n")[:-1]
+        whole = 0
+        for number, line in enumerate(lines):
+            try:
+                values = json.loads(line)
+                if number == 0:
+                    self._same_job(values, job)
+                else:
+                    entry = WindowEntry(**values)
+                    if entry.window != len(self.entries) or not self._is_whole(entry):
+                        break
+                    self.entries.append(entry)
+            except (ValueError, TypeError):
+                break
+            whole += len(line) + 1
+        os.truncate(path, whole)
+
+    def _is_whole(self, entry: WindowEntry) -> bool:
+        sizes = (entry.rows_bytes, entry.rejects_bytes)
+        return all(
+            not size or (path.is_file() and path.stat().st_size == size)
+            for path, size in zip(self._paths(entry.window), sizes, strict=True)
+        )
+
+    def _same_job(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+        if changed:
+            raise UsageError(
+                f"{self.folder}: holds an unfinished run with another {', '.join(changed)}; finish that one "
+                f"with what it began with, or start over: --no-resume"
+            )

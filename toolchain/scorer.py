@@ -1,0 +1,148 @@
+"""`Scorer`: a bundle as a function from texts to labels, without torch. Batches by length, over worker threads."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.bundle import Bundle, open_bundle
+from export.sessions import choose_provider, cores, open_session
+from export.text import clean
+
+GENERAL = "model.onnx"
+CPU = "model.cpu.onnx"
+
+
+class Prediction(NamedTuple):
+    """What the model says of one text. `probabilities` follow `Scorer.labels`; `confidence` is the label's own."""
+
+    label: str
+    confidence: float
+    probabilities: tuple[float, ...]
+    tokens: int
+    unknown: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the model says of N texts: `best` [N] indexes the labels, `probabilities` [N, classes], counts [N]."""
+
+    best: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    tokens: NDArray[np.int64]
+    unknown: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """When a batch is full: texts, and bytes it would hold with every text padded to its longest."""
+
+    texts: int
+    padded_bytes: int
+
+
+CPU_LIMITS = BatchLimits(texts=64, padded_bytes=1 << 19)
+ACCELERATOR_LIMITS = BatchLimits(texts=512, padded_bytes=1 << 22)
+
+
+class Scorer:
+    """Scores texts with a bundle. Thread-safe; use it as a context manager or `close` it to end its threads.
+
+    On the CPU provider, as many threads as cores share one session whose operators run on one thread each: that is
+    faster than one batch at a time over all cores. Raises `export.bundle.InvalidBundle` on a bundle that is missing or
+    damaged, and `export.sessions.RuntimeUnavailable` where the provider cannot be had.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path | Bundle = "bundle",
+        provider: str = "auto",
+        provider_options: Mapping[str, str] | None = None,
+    ) -> None:
+        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
+        self.labels = self.bundle.specification.labels
+        self.provider = choose_provider(self.bundle.file(GENERAL), provider)
+        on_cpu = self.provider == "cpu"
+        self.model = CPU if on_cpu and CPU in self.bundle.files else GENERAL
+        threads = 1 if on_cpu else 0
+        self._session = open_session(self.bundle.file(self.model), self.provider, threads, provider_options)
+        self._limits = CPU_LIMITS if on_cpu else ACCELERATOR_LIMITS
+        self._workers = ThreadPoolExecutor(cores() if on_cpu else 1, thread_name_prefix="scorer")
+
+    def score(self, texts: Sequence[str]) -> list[Prediction]:
+        """One prediction a text, in order. A text without a token gets the answer of the empty text."""
+        scores = self.submit(texts).result()
+        return [
+            Prediction(self.labels[best], row[best], tuple(row), tokens, unknown)
+            for best, row, tokens, unknown in zip(
+                scores.best.tolist(),
+                scores.probabilities.tolist(),
+                scores.tokens.tolist(),
+                scores.unknown.tolist(),
+                strict=True,
+            )
+        ]
+
+    def submit(self, texts: Sequence[str]) -> "PendingScores":
+        """Start scoring and give a handle; several may be under way at once, and their batches keep every core busy.
+
+        The batches depend on `texts` alone, so the same texts always give the same bits on one machine.
+        """
+        texts = [clean(text) for text in texts]
+        batches = plan_batches([len(text.encode()) for text in texts], self._limits)
+        # The longest texts go first, so that no thread is left alone with one at the end.
+        pending = [(batch, self._workers.submit(self._run, [texts[i] for i in batch])) for batch in reversed(batches)]
+        return PendingScores(len(texts), len(self.labels), pending)
+
+    def close(self) -> None:
+        """End the worker threads; batches that have not begun are dropped."""
+        self._workers.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> "Scorer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _run(self, texts: list[str]) -> list[NDArray[np.float32] | NDArray[np.int64]]:
+        answers: list[NDArray[np.float32] | NDArray[np.int64]] = self._session.run(
+            ["probabilities", "tokens", "unknown"], {"text": np.array(texts, dtype=object)}
+        )
+        return answers
+
+
+@dataclass(frozen=True)
+class PendingScores:
+    """Scores under way."""
+
+    count: int
+    classes: int
+    batches: Sequence[tuple[list[int], Future[list[NDArray[np.float32] | NDArray[np.int64]]]]]
+
+    def result(self) -> Scores:
+        """Wait for every batch and put the texts' order back."""
+        probabilities = np.empty((self.count, self.classes), np.float32)
+        tokens = np.empty(self.count, np.int64)
+        unknown = np.empty(self.count, np.int64)
+        for batch, future in self.batches:
+            probabilities[batch], tokens[batch], unknown[batch] = future.result()
+        return Scores(probabilities.argmax(axis=1), probabilities, tokens, unknown)
+
+
+def plan_batches(lengths: Sequence[int], limits: BatchLimits) -> list[list[int]]:
+    """Indices into `lengths` (bytes), shortest first, cut into batches within `limits`; a giant is alone in its own."""
+    batches: list[list[int]] = []
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) == limits.texts or (len(batch) + 1) * lengths[index] > limits.padded_bytes):
+            batches.append(batch)
+            batch = []
+        batch.append(index)
+    if batch:
+        batches.append(batch)
+    return batches
