@@ -120,16 +120,8 @@ def tokenize(graph: GraphBuilder, tokenizer: Tokenizer) -> str:
     }
     # onnx has no shape inference for this operator, and LabelEncoder's crashes on an input of unknown type (onnx 1.23).
     graph.value_infos.append(helper.make_tensor_value_info("words", TensorProto.STRING, ["N", "T"]))
-    return graph.node(
-        "Tokenizer",
-        [text],
-        "words",
-        domain="com.microsoft",
-        mark=0,
-        pad_value="",
-        mincharnum=1,
-        **cuts[tokenizer.punctuation],
-    )
+    cut = cuts[tokenizer.punctuation]
+    return graph.node("Tokenizer", [text], "words", domain="com.microsoft", mark=0, pad_value="", mincharnum=1, **cut)
 
 
 def classify(graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str) -> str:

@@ -22,13 +22,18 @@ class TextClassifier(nn.Module):
     module with the literals "\\v" or "\\f" in its code is saved and then cannot be loaded.
     """
 
+    vocabulary: Dict[str, int]  # noqa: UP006
+    labels: List[str]  # noqa: UP006
+    spaces: List[str]  # noqa: UP006
+    marks: List[str]  # noqa: UP006
+
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         specification = classifier.specification
-        self.vocabulary: Dict[str, int] = lookup_table(classifier.vocabulary)  # noqa: UP006
-        self.labels: List[str] = list(specification.labels)  # noqa: UP006
-        self.spaces: List[str] = [space for space in SPACES if space != " "]  # noqa: UP006
-        self.marks: List[str] = [mark for mark in MARKS if mark != "'"]  # noqa: UP006
+        self.vocabulary = lookup_table(classifier.vocabulary)
+        self.labels = list(specification.labels)
+        self.spaces = [space for space in SPACES if space != " "]
+        self.marks = [mark for mark in MARKS if mark != "'"]
         self.line_break = LINE_BREAK
         self.lowercase = specification.tokenizer.lowercase
         self.punctuation: str = specification.tokenizer.punctuation

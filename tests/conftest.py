@@ -49,6 +49,14 @@ def bundle(snapshot: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
+def onnx_bundle(snapshot: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with `model.onnx` alone, quick to verify. Shared as well."""
+    folder = tmp_path_factory.mktemp("exported") / "bundle"
+    export_snapshot(snapshot, folder, ["onnx"])
+    return folder
+
+
+@pytest.fixture(scope="session")
 def sample_csv() -> Path:
     return sample_folder() / "sample_test.csv"
 

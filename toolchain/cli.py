@@ -134,8 +134,9 @@ def train(
     messages.print(
         f"best epoch {metrics['epoch']}: test loss {metrics['test_loss']:.4f}, "
         f"accuracy {metrics['test_accuracy']:.2f} % on {metrics['reviews']['test']:,} reviews, "
-        f"{metrics['seconds']:.0f} s. Snapshot in {_escape(str(out))}/; next: toolchain export --snapshot {_escape(str(out))}"
+        f"{metrics['seconds']:.0f} s"
     )
+    messages.print(f"snapshot in {_escape(str(out))}/; next: toolchain export --snapshot {_escape(str(out))}")
     if as_json:
         _print_json(metrics)
 

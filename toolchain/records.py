@@ -104,6 +104,7 @@ class CsvReader(Reader):
         super().__init__(stream, name, max_row_bytes)
         csv.field_size_limit(sys.maxsize)
         self._delimiter = delimiter
+        self._tail = b""
         self._ahead: deque[_Line] = deque()
         self._taken: list[_Line] = []
         self._parser = self._new_parser()
@@ -130,6 +131,7 @@ class CsvReader(Reader):
         """Go on at a record that begins at `offset` (bytes) in `line`, as an earlier record's `end_*` named them."""
         self._stream.seek(offset)
         self._offset, self._line = offset, line
+        self._tail = b""
         self._ahead.clear()
         self._taken = []
         self._parser = self._new_parser()
@@ -157,6 +159,11 @@ class CsvReader(Reader):
                 continue
             if failure is None and len(fields) != max(len(self.columns), 1) and (fields or len(self.columns) > 1):
                 failure = f"{len(fields)} columns, expected {len(self.columns)}"
+                if len(lines) > 1 and sum(line.data.count(b'"') for line in lines) % 2 == 0:
+                    # Every quote has its end: one whole record, and the lines inside its text are no rows.
+                    yield self._record(bad + lines, {}, reason or failure)
+                    bad, reason = [], ""
+                    continue
             if failure is not None:
                 lenient = self._parse_alone(lines[0])
                 self._ahead.extendleft(reversed(lines[1:]))
@@ -199,6 +206,29 @@ class CsvReader(Reader):
             if size > self.max_row_bytes:
                 raise _RowTooLong
             yield line.data.decode("utf-8", _DECODING)
+
+    def _read_line(self) -> _Line | None:
+        """The next lines up to and with a `\\n`; where they are over the limit together, up to and with a lone `\\r`."""
+        limit = self.max_row_bytes
+        data, self._tail = self._tail, b""
+        if not data.endswith(b"\n"):
+            data += self._stream.readline(limit + 1 - len(data))
+        if len(data) <= limit:
+            return _Line(data, len(data)) if data else None
+        if cut := data.removesuffix(b"\n").removesuffix(b"\r").rfind(b"\r") + 1:
+            self._tail = data[cut:]
+            return _Line(data[:cut], cut)
+        size, head = 0, data[:_KEPT_OF_OVERLONG]
+        while data:
+            if cut := data.find(b"\r") + 1:
+                rest = data[cut:] or self._stream.readline(1)
+                self._tail = rest.removeprefix(b"\n")
+                return _Line(head, size + cut + len(rest) - len(self._tail))
+            size += len(data)
+            if data.endswith(b"\n"):
+                break
+            data = self._stream.readline(limit)
+        return _Line(head, size)
 
     def _next_line(self) -> _Line | None:
         if self._ahead:

@@ -20,7 +20,7 @@ from toolchain.card import model_card
 from toolchain.errors import CheckFailed, UsageError
 from toolchain.snapshot import Snapshot
 
-WORDS_A_VECTOR = 64
+WORDS_A_VECTOR = 8  # few enough that a wrong number anywhere still shows at the text's end
 RUNTIMES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
 
 

@@ -1,0 +1,60 @@
+"""Data flows one way: no module imports from a floor above its own, and `export` knows nothing of `toolchain`."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Lowest first. A module may import from its own floor and those below.
+FLOORS = [
+    {"export.text", "export.spec"},
+    {"export.*"},
+    {"toolchain", "toolchain.errors"},
+    {"toolchain.recipes", "toolchain.models", "toolchain.records", "toolchain.imdb", "toolchain.corpus"},
+    {"toolchain.snapshot", "toolchain.card", "toolchain.scorer", "toolchain.parts"},
+    {"toolchain.training", "toolchain.scoring", "toolchain.evaluation", "toolchain.release", "toolchain.doctor"},
+    {"toolchain.cli"},
+    {"toolchain.__main__"},
+]
+PLAIN = ("export.text", "export.spec", "export.bundle", "export.sessions", "toolchain.scorer", "toolchain.scoring")
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for package in ("export", "toolchain")
+    for path in (ROOT / package).rglob("*.py")
+}
+
+
+def floor(module: str) -> int:
+    for number, names in enumerate(FLOORS):
+        if module in names or (module.split(".")[0] + ".*" in names):
+            return number
+    raise AssertionError(f"{module} stands on no floor; give it one in FLOORS")
+
+
+def imports(path: Path, everywhere: bool) -> set[str]:
+    """The modules of ours and others that a file imports: anywhere in it, or only where it loads."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found: set[str] = set()
+    for node in ast.walk(tree) if everywhere else tree.body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            below = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (below & MODULES.keys()) or {node.module}
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_import_goes_up(module: str) -> None:
+    if module == "toolchain":
+        return  # it loads `Scorer` on first use
+    for imported in imports(MODULES[module], everywhere=True) & MODULES.keys():
+        assert floor(imported) <= floor(module), f"{module} imports {imported} from a floor above"
+
+
+@pytest.mark.parametrize("module", PLAIN)
+def test_the_scoring_side_needs_neither_torch_nor_onnx(module: str) -> None:
+    for imported in imports(MODULES[module], everywhere=True):
+        assert imported.split(".")[0] not in ("torch", "torchtext", "onnx")

@@ -1,0 +1,135 @@
+"""One definition of text: Python, TorchScript and ONNX cut every string without U+0000 into the same tokens."""
+
+import io
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from export.cases import edge_cases
+from export.onnx_graph import IR_VERSION, OPSETS, GraphBuilder, tokenize
+from export.spec import Classifier, Specification
+from export.text import MARKS, SPACES, Punctuation, Tokenizer, clean, encode, lookup_table
+from export.torchscript import torchscript_bytes
+
+TOKENIZERS = [
+    Tokenizer(lowercase=lowercase, punctuation=punctuation)
+    for punctuation in ("attached", "isolated", "dropped")
+    for lowercase in (True, False)
+]
+TRAPS = {
+    "U+0085 next line": "a\u0085b \u0085 c",
+    "U+00A0 no-break space": "a\u00a0b \u00a0 c",
+    "U+2003 em space": "a\u2003b",
+    "U+2028 line separator": "a\u2028b",
+    "U+001C file separator": "a\x1cb \x1c",
+    "vertical tab and form feed": "a\x0bb\x0cc",
+    "lone carriage return": "a\rb\r\r\nc\r",
+    "accented capital": "É É",
+    "dotted capital i": "İSTANBUL ıI",
+    "emoji": "so good 😀👍🏽 👨‍👩‍👧",
+    "byte order mark": "\ufeffa\ufeff",
+    "empty": "",
+    "white space only": " \t\n\v\f\r",
+    "no-break space only": "\u00a0",
+    "apostrophes": "don't 'tis dogs' ''a'' a''b a'b'c ' '",
+    "line breaks": "a<br />b<br/>c<BR />d<br>< br /><br  /><<br />>",
+    "every mark": MARKS + MARKS[::-1],
+    "specials spelled out": "<pad> <unk> <PAD>",
+    "delete and controls": "a\x7fb\x01c\x1f",
+}
+
+# Mostly what breaks tokenizers, and all of Unicode besides; U+0000 and lone surrogates are no text.
+_any_character = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
+_trap = st.sampled_from(
+    ["<br />", "<br", " />", "'", "''", "a'b", "É", "İ", *SPACES, *MARKS, *"aZ\x85\xa0\u2003\x1c\x7f"]
+)
+texts = st.lists(st.one_of(_any_character, _trap, st.sampled_from(["word", "Don't", "IT"])), max_size=40).map("".join)
+
+
+class Renderings:
+    """The three renderings of one tokenizer."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        graph = GraphBuilder()
+        tokenize(graph, tokenizer)
+        proto = helper.make_graph(
+            graph.nodes,
+            "tokenizer",
+            [helper.make_tensor_value_info("text", TensorProto.STRING, ["N"])],
+            [helper.make_tensor_value_info("words", TensorProto.STRING, ["N", "T"])],
+        )
+        opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
+        model: onnx.ModelProto = helper.make_model(proto, ir_version=IR_VERSION, opset_imports=opsets)
+        self.session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        specification = Specification(labels=("a", "b"), cell="gru", embedding=1, hidden=1, tokenizer=tokenizer)
+        weights = {name: np.zeros(shape, np.float32) for name, shape in specification.weight_shapes(2).items()}
+        module = torchscript_bytes(Classifier(specification, ["<unk>", "<pad>"], weights), {})
+        self.module = torch.jit.load(io.BytesIO(module))  # type: ignore[no-untyped-call]
+
+    def check(self, text: str) -> None:
+        """Token by token, alone and beside a longer text."""
+        expected = self.tokenizer.tokenize(text)
+        assert self.module.tokenize(text) == expected
+        (alone,) = self.session.run(None, {"text": np.array([text], dtype=object)})
+        assert alone[0].tolist() == expected
+        (batch,) = self.session.run(None, {"text": np.array(["x " * (len(text) + 1), text], dtype=object)})
+        assert [token for token in batch[1].tolist() if token] == expected
+
+
+RENDERINGS = [Renderings(tokenizer) for tokenizer in TOKENIZERS]
+
+
+@pytest.mark.parametrize("trap", TRAPS.values(), ids=TRAPS.keys())
+def test_the_known_traps_are_cut_alike(trap: str) -> None:
+    for renderings in RENDERINGS:
+        renderings.check(trap)
+
+
+def test_the_edge_cases_of_the_proof_are_cut_alike() -> None:
+    for renderings in RENDERINGS:
+        for text in edge_cases(["<unk>", "<pad>", "good", "bad", "don't"], max_tokens=50):
+            renderings.check(text)
+
+
+@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(texts)
+def test_any_text_is_cut_alike(text: str) -> None:
+    for renderings in RENDERINGS:
+        renderings.check(text)
+
+
+@pytest.mark.parametrize(
+    ("punctuation", "text", "tokens"),
+    [
+        ("attached", "It's  GOOD,\tnot bad.<br />Ok", ["it's", "good,", "not", "bad.<br", "/>ok"]),
+        ("isolated", "It's  GOOD,\tnot bad.<br />Ok", ["it's", "good", ",", "not", "bad", ".", "<br />", "ok"]),
+        ("dropped", "It's  GOOD,\tnot bad.<br />Ok", ["it", "s", "good", "not", "bad", "ok"]),
+        ("isolated", "'a' a''b x'", ["'", "a", "'", "a", "'", "'", "b", "x", "'"]),
+        ("attached", "É\u00a0Ä \x85", ["É\u00a0Ä", "\x85"]),
+        ("dropped", "<br>", ["br"]),
+    ],
+)
+def test_a_tokenizer_does_what_it_says(punctuation: Punctuation, text: str, tokens: list[str]) -> None:
+    assert Tokenizer(punctuation=punctuation).tokenize(text) == tokens
+
+
+def test_u0000_is_read_as_a_space_and_a_lone_surrogate_as_a_replacement() -> None:
+    assert clean("a\0b\ud800c") == "a b\ufffdc"
+    assert Tokenizer().tokenize("a\0b") == ["a", "b"]
+
+
+def test_a_text_that_spells_a_special_holds_an_unknown_token() -> None:
+    table = lookup_table(["<unk>", "<pad>", "good"])
+    assert encode(["<pad>", "<unk>", "good", "else"], table) == [0, 0, 2, 0]
+
+
+def test_a_tokenizer_of_unknown_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected one of attached, isolated, dropped"):
+        Tokenizer(punctuation="bpe")  # type: ignore[arg-type]
