@@ -1,16 +1,21 @@
 """Real parts for every test: snapshots of all recipes with real vocabularies, and a bundle exported from one."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from toolchain.corpus import Source, read_training_reviews, sample_folder
+from toolchain.corpus import Corpus, Source, load_corpus, read_training_reviews, sample_folder
 from toolchain.models import build_model
 from toolchain.recipes import RECIPES
 from toolchain.release import export_snapshot
 from toolchain.snapshot import Snapshot, save_snapshot
+from toolchain.training import Settings, fit
+
+TRAINED_EPOCHS = 6
 
 
 def untrained_snapshot(recipe_name: str, layers: int = 1, labels: tuple[str, ...] = ("neg", "pos")) -> Snapshot:
@@ -54,6 +59,24 @@ def onnx_bundle(snapshot: Snapshot, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("exported") / "bundle"
     export_snapshot(snapshot, folder, ["onnx"])
     return folder
+
+
+@dataclass(frozen=True)
+class TrainedSample:
+    """The `gru` recipe trained on the sample as `make demo` does."""
+
+    folder: Path
+    corpus: Corpus
+    metrics: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedSample:
+    folder = tmp_path_factory.mktemp("trained")
+    recipe = RECIPES["gru"]
+    corpus = load_corpus(Source("sample"), recipe, 0)
+    settings = Settings(TRAINED_EPOCHS, recipe.batch_size, recipe.learning_rate, layers=1, seed=0, device="cpu")
+    return TrainedSample(folder, corpus, fit(corpus, recipe, settings, folder))
 
 
 @pytest.fixture(scope="session")

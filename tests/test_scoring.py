@@ -266,11 +266,9 @@ def test_too_many_rejects_are_a_failed_check_over_the_limit_alone(scorer: Scorer
 def test_an_output_over_its_own_input_is_refused(scorer: Scorer, tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
     source.write_bytes(b"id,text\n1,good\n")
-    with pytest.raises(UsageError, match="input"):
-        score_file(scorer, str(source), str(tmp_path / "." / "in.csv"), Options())
-    (tmp_path / "link.csv").symlink_to(source)
-    with pytest.raises(UsageError, match="input"):
-        score_file(scorer, str(source), str(tmp_path / "link.csv"), Options())
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match="is the input itself"):
+        score_file(scorer, str(source), str(tmp_path / "folder" / ".." / "in.csv"), Options())
     assert source.read_bytes() == b"id,text\n1,good\n"
 
 

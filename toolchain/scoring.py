@@ -105,6 +105,8 @@ def score_file(
     start = time.perf_counter()
     with ExitStack() as stack:
         stream, total = _open_input(source, stack)
+        if STDIO not in (source, output) and Path(output).exists() and Path(output).samefile(source):
+            raise UsageError(f"{output}: is the input itself; name another output: -o")
         reader = open_reader(stream, "standard input" if source == STDIO else source, None)
         text_column = find_column(reader, options.text_column, TEXT_COLUMNS, "--text-column NAME")
         names = _free_names(reader.columns, ("prediction", "confidence"))
@@ -182,7 +184,7 @@ def output_path(source: str, out: str | None, many: bool) -> str:
 
     With several inputs `out` is a folder.
     """
-    if source == STDIO and out is None:
+    if out == STDIO or (source == STDIO and out is None):
         return STDIO
     name = Path("stdin.csv" if source == STDIO else source)
     scored = name.with_name(f"{name.stem}.scored{name.suffix}")

@@ -1,0 +1,47 @@
+# Every target makes the environment (.venv) if it is missing. `make help` lists them.
+PYTHON ?= python3
+DATA ?= imdb
+RECIPE ?= gru
+EPOCHS ?=
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup demo train test lint format clean help
+.DEFAULT_GOAL := help
+
+setup: $(READY)  ## make the environment
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,train,dev]'
+	touch $@
+
+demo: $(READY)  ## train on the embedded sample, export, verify, score, and show the results
+	$(BIN)/toolchain train --recipe gru --data sample --epochs 6 --out demo/snapshot
+	$(BIN)/toolchain export --format all --snapshot demo/snapshot --out demo/bundle
+	$(BIN)/toolchain verify demo/bundle --snapshot demo/snapshot --data sample
+	$(BIN)/toolchain score data/reviews.csv data/reviews.jsonl --bundle demo/bundle --out demo
+	$(BIN)/toolchain inspect demo/bundle
+	@echo; echo "demo/reviews.scored.csv:"; head -n 8 demo/reviews.scored.csv
+
+train: $(READY)  ## train on IMDB: make train [DATA=imdb|sample|PATH] [RECIPE=gru|rnn|rnn-cell] [EPOCHS=N]
+	$(BIN)/toolchain train --recipe $(RECIPE) --data $(DATA) $(if $(EPOCHS),--epochs $(EPOCHS))
+
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## rewrite the code in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the environment, the demo and all caches; snapshot/ and bundle/ stay
+	rm -rf .venv demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
