@@ -17,6 +17,7 @@ ALONE = 200
 _POOL = 512
 _BATCH_TEXTS = 64
 _BATCH_BYTES = 1 << 18
+_SHOWN = 80
 
 Reference = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts -> logits [texts, classes]."""
@@ -75,7 +76,7 @@ class Comparison:
             reasons.append(f"{self.label_errors} labels differ")
         if self.count_errors:
             reasons.append(f"{self.count_errors} token counts differ")
-        return f"{self.form}: {'; '.join(reasons)}; worst on {self.worst_text[:80]!r}" if reasons else ""
+        return f"{self.form}: {'; '.join(reasons)}; worst on {self.worst_text!r}" if reasons else ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with the verdict."""
@@ -120,7 +121,7 @@ def compare(form: str, provider: str, run: Runner, expected: Expected, tolerance
         label_errors=worst.label_errors,
         count_errors=worst.count_errors,
         tolerance=tolerance,
-        worst_text=expected.texts[worst.index] if count else "",
+        worst_text=expected.texts[worst.index][:_SHOWN] if count else "",
     )
 
 

@@ -241,10 +241,14 @@ def test_a_line_of_json_over_the_limit_costs_only_itself() -> None:
     assert records[2].end_offset == len(data)
 
 
-def test_the_columns_of_json_lines_are_those_of_the_first_readable_record() -> None:
-    reader = JsonlReader(io.BytesIO(b'broken\n{"text": "a", "n": 1}\n{"text": "b", "m": 1}\n'), "reviews.jsonl")
-    assert reader.columns == ("text", "n")
+def test_the_columns_of_json_lines_are_the_fields_of_the_first_records_together() -> None:
+    reader = JsonlReader(io.BytesIO(b'broken\n{"n": 1}\n{"text": "b", "n": 1}\n'), "reviews.jsonl")
+    assert reader.columns == ("n", "text")
     assert [record.line for record in reader] == [1, 2, 3]
+    many = b'{"n": 1}\n' * 5000 + b'{"text": "late"}\n'
+    reader = JsonlReader(io.BytesIO(many), "reviews.jsonl")
+    assert reader.columns == ("n",)
+    assert [record.line for record in reader] == list(range(1, 5002))
 
 
 # --- the format and the columns --------------------------------------------------------------------------------------
@@ -264,7 +268,7 @@ def test_the_columns_of_json_lines_are_those_of_the_first_readable_record() -> N
 def test_the_format_is_told_by_the_name_or_else_by_the_first_byte(
     name: str, data: bytes, format: Literal["csv", "jsonl"]
 ) -> None:
-    assert open_reader(io.BufferedReader(io.BytesIO(data)), name, None).format == format  # type: ignore[type-var]
+    assert open_reader(io.BufferedReader(io.BytesIO(data)), name, None).format == format
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])

@@ -149,8 +149,9 @@ def test_columns_that_have_our_names_keep_them(scorer: Scorer, tmp_path: Path) -
 
 
 def test_a_later_object_with_our_field_is_rejected_rather_than_given_it_twice(scorer: Scorer, tmp_path: Path) -> None:
-    output, summary = score(scorer, tmp_path / "in.jsonl", b'{"text": "a"}\n{"text": "b", "prediction": 1}\n')
-    assert output.count(b"\n") == 1
+    data = b'{"text": "a"}\n' * 1500 + b'{"text": "b", "prediction": 1}\n'
+    output, summary = score(scorer, tmp_path / "in.jsonl", data)
+    assert output.count(b"\n") == 1500
     assert "has a field 'prediction' already" in Path(summary.rejects).read_text()
 
 
@@ -238,6 +239,14 @@ def test_an_object_without_a_text_is_rejected_with_what_it_holds_instead(scorer:
     ]
     assert len(reasons) == len(expected)
     assert all(part in reason for part, reason in zip(expected, reasons, strict=True))
+
+
+def test_a_first_object_without_a_text_costs_only_itself(scorer: Scorer, tmp_path: Path) -> None:
+    data = b'{"id": 1}\n{"id": 2, "text": "good"}\n'
+    for options in (Options(), Options(text_column="text")):
+        output, summary = score(scorer, tmp_path / "in.jsonl", data, options)
+        assert (summary.scored, summary.rejected, summary.text_column) == (1, 1, "text")
+        assert json.loads(output)["id"] == 2
 
 
 def test_the_rejects_of_an_earlier_run_do_not_outlive_a_clean_one(scorer: Scorer, tmp_path: Path) -> None:

@@ -249,7 +249,9 @@ def test_damaged_parts_are_made_again_and_whole_ones_kept(
     unfinished: Unfinished, damage: Callable[[Path], None], kept: int
 ) -> None:
     damage(parts(unfinished.output))
-    assert unfinished.run().resumed == kept
+    with pytest.raises(Interrupted, match=f"{kept + 50} rows"):
+        unfinished.run(stopping=lambda: True)
+    assert unfinished.run().resumed == kept + 50
     assert unfinished.is_as_expected()
 
 
@@ -304,7 +306,7 @@ def test_parts_of_another_job_are_refused_and_kept_until_told_to_start_over(
 
 def test_the_command_refuses_another_job_with_status_2_and_starts_over_when_told(unfinished: Unfinished) -> None:
     _longer_input(unfinished)
-    arguments = [unfinished.source, "-o", unfinished.output, "--bundle", unfinished.bundle, "--quiet"]
+    arguments: list[str | Path] = [unfinished.source, "-o", unfinished.output, "--bundle", unfinished.bundle, "--quiet"]
     refused = job(*arguments, window=50)
     _, messages = refused.communicate(timeout=60)
     assert refused.returncode == 2

@@ -166,7 +166,7 @@ def test_subnormal_floats_are_flushed(trained: TrainedSample) -> None:
 def test_a_diverging_training_says_so(small: Path, tmp_path: Path) -> None:
     corpus = load_corpus(Source(str(small)), RECIPES["gru"], 0)
     wild = Settings(epochs=2, batch_size=32, learning_rate=math.inf, layers=1, seed=0, device="cpu")
-    with pytest.raises(UsageError, match="the training diverged. Lower --lr"):
+    with pytest.raises(UsageError, match="the training diverged; lower --lr"):
         fit(corpus, RECIPES["gru"], wild, tmp_path)
 
 

@@ -25,6 +25,9 @@ MAX_ROW_BYTES = 16 * 2**20
 
 BOM = b"\xef\xbb\xbf"
 _KEPT_OF_OVERLONG = 1024
+# How much of a JSONL file is read to know its fields: the first record may lack one.
+_RECORDS_AHEAD = 1000
+_BYTES_AHEAD = 1 << 20
 # Files are decoded with this, so that a row with bytes that are not UTF-8 can still be cut into fields and named.
 _DECODING = "surrogateescape"
 
@@ -208,7 +211,7 @@ class CsvReader(Reader):
             yield line.data.decode("utf-8", _DECODING)
 
     def _read_line(self) -> _Line | None:
-        """The next lines up to and with a `\\n`; where they are over the limit together, up to and with a lone `\\r`."""
+        """The next lines up to and with a `\\n`; where they are over the limit together, up to a lone `\\r`."""
         limit = self.max_row_bytes
         data, self._tail = self._tail, b""
         if not data.endswith(b"\n"):
@@ -255,7 +258,7 @@ class CsvReader(Reader):
 
 
 class JsonlReader(Reader):
-    """A file with one JSON object a line."""
+    """A file with one JSON object a line. Its columns are the fields of the first records together."""
 
     format = "jsonl"
     header = b""
@@ -264,16 +267,16 @@ class JsonlReader(Reader):
         super().__init__(stream, name, max_row_bytes)
         self._first: deque[Record] = deque()
         records = self._parse()
+        columns: dict[str, None] = {}
         for record in records:
             self._first.append(record)
-            if record.error is None:
-                break
-            if len(self._first) == 1:
+            columns.update(dict.fromkeys(record.fields))
+            if len(self._first) == 1 and record.error is not None:
                 refuse_other_encodings(record.raw, self.name)
-            if len(self._first) == 1000:
+            if len(self._first) == _RECORDS_AHEAD or record.end_offset >= _BYTES_AHEAD:
                 break
         self._rest = records
-        self.columns = tuple(self._first[-1].fields) if self._first else ()
+        self.columns = tuple(columns)
 
     def resume(self, offset: int, line: int) -> None:
         """Go on at a record that begins at `offset` (bytes) in `line`, as an earlier record's `end_*` named them."""

@@ -240,7 +240,7 @@ def _reason(record: Record, text_column: str, names: Sequence[str]) -> str | Non
     if is_blank(text):
         return f"no text: the field {text_column!r} is blank"
     if taken := [name for name in names if name in record.fields]:
-        return f"the record has a field {taken[0]!r} already, which its first record has not"
+        return f"the record has a field {taken[0]!r} already, which the first records have not"
     return None
 
 
@@ -374,18 +374,17 @@ class _StandardOutput:
         self.entries: list[WindowEntry] = []
         self._rejects = rejects
         self._reject_file: BinaryIO | None = None
-        sys.stdout.buffer.write(header)
+        self._write(header)
 
     def commit(self, entry: WindowEntry, rows: bytes, rejects: bytes) -> None:
-        sys.stdout.buffer.write(rows)
-        sys.stdout.buffer.flush()
+        self._write(rows)
         if rejects:
             if self._reject_file is None:
                 self._reject_file = self._rejects.open("wb")
             self._reject_file.write(rejects)
 
     def publish(self, header: bytes, rejects: Path) -> None:
-        sys.stdout.buffer.flush()
+        pass
 
     def discard(self) -> None:
         pass
@@ -393,3 +392,13 @@ class _StandardOutput:
     def close(self) -> None:
         if self._reject_file:
             self._reject_file.close()
+
+    def _write(self, data: bytes) -> None:
+        try:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit tries the same bytes again
+            raise UsageError(f"standard output: {error.strerror}") from error

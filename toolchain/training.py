@@ -118,7 +118,7 @@ def fit(
         train_loss, train_accuracy = train(model, optimizer, progress(train_batches, f"epoch {number} training"))
         loss, accuracy = evaluate(model, progress(validation_batches, f"epoch {number} validation"))
         if not math.isfinite(loss):
-            raise UsageError(f"epoch {number}: the validation loss is {loss}; the training diverged. Lower --lr")
+            raise UsageError(f"epoch {number}: the validation loss is {loss}; the training diverged; lower --lr")
         epoch = Epoch(number, train_loss, train_accuracy, loss, accuracy, time.perf_counter() - start)
         history.append(epoch)
         _write_history(history, out / "history.csv")
