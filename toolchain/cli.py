@@ -70,6 +70,12 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
                 f"[bold red]error:[/] {error.name} is not installed; install it: pip install 'toolchain[[train]'"
             )
             raise typer.Exit(2) from None
+        except OSError as error:
+            if _debug or isinstance(error, BrokenPipeError):
+                raise
+            where = f"{error.filename}: " if error.filename is not None else ""
+            messages.print(f"[bold red]error:[/] {_escape(where + (error.strerror or str(error)))}")
+            raise typer.Exit(2) from None
         except KeyboardInterrupt:
             messages.print("interrupted")
             raise typer.Exit(130) from None
@@ -283,8 +289,10 @@ def score(
 
     options = Options(text_column, on_error, _share(max_rejects), resume)
     outputs = [output_path(source, out, len(inputs) > 1) for source in inputs]
-    if len(set(outputs)) < len(outputs):
-        raise UsageError(f"several inputs would be written to {outputs[0]}; name a folder: -o FOLDER")
+    if twice := next((output for output in outputs if outputs.count(output) > 1), None):
+        raise UsageError(
+            f"several inputs would be written to {twice}; score them one by one, or name a folder: -o FOLDER"
+        )
     if as_json and "-" in outputs:
         raise UsageError("--json and the rows cannot both go to standard output; name a file: -o FILE")
     chosen = bundle or Path("bundle")
