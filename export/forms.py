@@ -54,6 +54,13 @@ def _build_onnx(classifier: Classifier, metadata: Mapping[str, Any]) -> bytes:
     return bytes(text_model(classifier, metadata).SerializeToString())
 
 
+def _build_cpu(classifier: Classifier, metadata: Mapping[str, Any]) -> bytes:
+    from export.cpu_graph import classify_folded
+    from export.onnx_graph import text_model
+
+    return bytes(text_model(classifier, metadata, classify_folded).SerializeToString())
+
+
 def _build_ids(classifier: Classifier, metadata: Mapping[str, Any]) -> bytes:
     from export.onnx_graph import ids_model
 
@@ -104,10 +111,19 @@ def _open_torchscript(file: Path, specification: Specification, vocabulary: Sequ
     return run
 
 
+FORMATS: dict[str, tuple[str, ...]] = {
+    "onnx": ("onnx", "onnx-cpu"),
+    "torchscript": ("torchscript",),
+    "onnx-ids": ("onnx-ids",),
+    "all": ("onnx", "onnx-cpu", "onnx-ids", "torchscript"),
+}
+"""What `--format` names, as the forms it writes."""
+
 FORMS: dict[str, Form] = {
     form.name: form
     for form in (
         Form("onnx", "model.onnx", _build_onnx, _open_onnx, uses_provider=True),
+        Form("onnx-cpu", "model.cpu.onnx", _build_cpu, _open_onnx, uses_provider=False),
         Form("onnx-ids", "model.ids.onnx", _build_ids, _open_ids, uses_provider=True),
         Form("torchscript", "model.ts", _build_torchscript, _open_torchscript, uses_provider=False),
     )

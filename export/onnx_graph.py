@@ -4,7 +4,7 @@ Only operators that ship inside ONNX Runtime are used: ONNX opset 17, ai.onnx.ml
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,10 +38,16 @@ class GraphBuilder:
         return output
 
 
-def text_model(classifier: Classifier, metadata: Mapping[str, Any]) -> onnx.ModelProto:
+Classify = Callable[[GraphBuilder, Classifier, str, str], str]
+
+
+def text_model(
+    classifier: Classifier, metadata: Mapping[str, Any], classify: Classify | None = None
+) -> onnx.ModelProto:
     """`text` string[N] -> `label` string[N], `probabilities` float[N, classes], `tokens` int64[N], `unknown` int64[N].
 
-    `tokens` counts before the cut at `max_tokens`; `unknown` counts those not in the vocabulary. N >= 1.
+    `tokens` counts before the cut at `max_tokens`; `unknown` counts those not in the vocabulary. N >= 1. `classify`
+    adds the part from ids [N, T] and lengths [N] to logits; by default `classify_standard`.
     """
     graph = GraphBuilder()
     words = tokenize(graph, classifier.specification.tokenizer)
@@ -56,6 +62,7 @@ def text_model(classifier: Classifier, metadata: Mapping[str, Any]) -> onnx.Mode
     )
     tokens = _count(graph, graph.node("Not", [_equals(graph, ids, PADDING_ID, "is_padding")], "is_token"), "tokens")
     _count(graph, _equals(graph, ids, UNKNOWN_ID, "is_unknown"), "unknown")
+    classify = classify or classify_standard
     logits = classify(graph, classifier, *_cut(graph, ids, tokens, classifier.specification.max_tokens))
     graph.node("Softmax", [logits], "probabilities", axis=1)
     best = graph.node("ArgMax", [logits], "best", axis=1, keepdims=0)
@@ -83,7 +90,7 @@ def ids_model(classifier: Classifier, metadata: Mapping[str, Any]) -> onnx.Model
     `ids` are padded with 1 on the right; `lengths` counts the tokens of each row, at most T, and may be 0.
     """
     graph = GraphBuilder()
-    logits = classify(graph, classifier, *_cut(graph, "ids", "lengths", classifier.specification.max_tokens))
+    logits = classify_standard(graph, classifier, *_cut(graph, "ids", "lengths", classifier.specification.max_tokens))
     graph.node("Identity", [logits], "logits")
     return _model(
         graph,
@@ -124,8 +131,11 @@ def tokenize(graph: GraphBuilder, tokenizer: Tokenizer) -> str:
     return graph.node("Tokenizer", [text], "words", domain="com.microsoft", mark=0, pad_value="", mincharnum=1, **cut)
 
 
-def classify(graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str) -> str:
-    """`ids` int64[N, T] with T >= 1, `lengths` int64[N] -> the name of the logits, float[N, classes]."""
+def classify_standard(graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str) -> str:
+    """`ids` int64[N, T] with T >= 1, `lengths` int64[N] -> the name of the logits, float[N, classes].
+
+    Over the standard recurrent operators, which every provider has.
+    """
     by_time = graph.node("Transpose", [ids], "ids_by_time", perm=[1, 0])
     table = graph.constant("embedding.weight", classifier.weights["embedding.weight"])
     steps = graph.node("Gather", [table, by_time], "embedded")
@@ -137,7 +147,12 @@ def classify(graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str
     has_token = graph.node("Cast", [lengths], "lengths_float", to=TensorProto.FLOAT)
     has_token = graph.node("Sign", [has_token], "has_token")
     has_token = graph.node("Unsqueeze", [has_token, graph.constant("column", [1], np.int64)], "has_token_column")
-    state = graph.node("Mul", [steps, has_token], "state")
+    return classify_state(graph, classifier, graph.node("Mul", [steps, has_token], "state"))
+
+
+def classify_state(graph: GraphBuilder, classifier: Classifier, state: str) -> str:
+    """The linear layers: the final state [N, hidden] -> the name of the logits, float[N, classes]."""
+    specification = classifier.specification
     for index in range(len(specification.head) + 1):
         weight = graph.constant(f"head.{index}.weight", classifier.weights[f"head.{index}.weight"])
         bias = graph.constant(f"head.{index}.bias", classifier.weights[f"head.{index}.bias"])

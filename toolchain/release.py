@@ -12,7 +12,7 @@ from export import bundle as bundles
 from export import parity
 from export.bundle import Bundle
 from export.cases import edge_cases, vocabulary_cases
-from export.forms import FORMS, Form
+from export.forms import FORMATS, FORMS, Form
 from export.sessions import choose_provider
 from export.spec import Classifier, Specification
 from toolchain import __version__
@@ -55,7 +55,7 @@ def export_snapshot(
     texts: Sequence[str] = (),
     on_comparison: Report = lambda comparison: None,
 ) -> Verification:
-    """Export `snapshot` in `formats` (names in `FORMS`, or `all`) to the bundle `out`, proven before it is published.
+    """Export `snapshot` in `formats` (names in `FORMATS`) to the bundle `out`, proven before it is published.
 
     `texts` are real ones, for the proof beside the edge cases and the vocabulary. Raises `CheckFailed` where a form
     differs from PyTorch; whatever was at `out` then stays as it was.
@@ -132,10 +132,9 @@ def installed_versions() -> dict[str, str]:
 
 
 def _forms(formats: Sequence[str]) -> list[Form]:
-    names = list(FORMS) if "all" in formats else list(dict.fromkeys(formats))
-    if unknown := [name for name in names if name not in FORMS]:
-        raise UsageError(f"--format {unknown[0]}: expected one of {', '.join(FORMS)}, all")
-    return [FORMS[name] for name in names]
+    if unknown := [name for name in formats if name not in FORMATS]:
+        raise UsageError(f"--format {unknown[0]}: expected one of {', '.join(FORMATS)}")
+    return [FORMS[name] for name in dict.fromkeys(name for wanted in formats for name in FORMATS[wanted])]
 
 
 def _compare(

@@ -1,0 +1,129 @@
+"""`model.cpu.onnx`: the same classifier laid out for ONNX Runtime's CPU provider, with the input projection folded.
+
+`embedding @ W_ih + b` is one row per word and does not change, so it is a table, one per gate. The tables stand in the
+graph as `Gemm` over initializers: ONNX Runtime's constant folding computes them while the session loads, and the file
+stays as small as the weights. A step of the recurrence is then a row of each table and one product per gate.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from export.onnx_graph import GraphBuilder, classify_state
+from export.spec import Classifier
+from export.text import PADDING_ID
+
+# The pre-activation that closes a gate for good: the sigmoid of it is exactly 0 in single precision.
+_CLOSED = -1e4
+
+_Array = NDArray[np.float32]
+
+
+def classify_folded(graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str) -> str:
+    """`ids` int64[N, T], padded with 1, T >= 1 -> the name of the logits, float[N, classes].
+
+    `lengths` is not needed: padding leaves the state as it is, and a text without a token keeps the zero state.
+    """
+    specification = classifier.specification
+    by_time = graph.node("Transpose", [ids], "ids_by_time", perm=[1, 0])
+    step = _Step(graph, classifier)
+    states = [f"state_{layer}" for layer in range(specification.layers)]
+    next_states: list[str] = []
+    for layer, state in enumerate(states):
+        below = next_states[-1] if layer else None
+        next_states.append((step.gru if specification.cell == "gru" else step.rnn)(layer, state, below))
+    shape = ["N", specification.hidden]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in states]
+    inputs.append(helper.make_tensor_value_info("ids_now", TensorProto.INT64, ["N"]))
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in next_states]
+    body = helper.make_graph(step.body.nodes, "step", inputs, outputs, step.body.initializers)
+    zero = _zero_state(graph, ids, specification.hidden)
+    last = [f"last_{state}" for state in states]
+    scanned = [zero] * len(states) + [by_time]
+    graph.nodes.append(helper.make_node("Scan", scanned, last, name="recurrence", body=body, num_scan_inputs=1))
+    return classify_state(graph, classifier, last[-1])
+
+
+class _Step:
+    """One time step of every layer, as the body of a `Scan`; the folded tables stand in the outer graph.
+
+    Formulas: https://pytorch.org/docs/stable/generated/torch.nn.GRU.html and torch.nn.RNN.html.
+    """
+
+    def __init__(self, graph: GraphBuilder, classifier: Classifier) -> None:
+        self.graph = graph
+        self.classifier = classifier
+        self.body = GraphBuilder()
+        padding_id = self.body.constant("padding_id", PADDING_ID, np.int64)
+        self.is_padding = self.body.node("Equal", ["ids_now", padding_id], "is_padding_now")
+        is_padding_row = np.zeros((len(classifier.vocabulary), 1), bool)
+        is_padding_row[PADDING_ID] = True
+        graph.constant("embedding.weight", classifier.weights["embedding.weight"])
+        graph.constant("is_padding_row", is_padding_row)
+        graph.constant("closed", _CLOSED, np.float32)
+
+    def gru(self, layer: int, state: str, below: str | None) -> str:
+        """The update gate is negated, u = 1 - z, so that the step is h + u * (n - h).
+
+        Where u is exactly 0 the state passes bit for bit: a padding row that closes u needs no mask.
+        """
+        node, body = self.body.node, self.body
+        (in_r, in_z, in_n), (rec_r, rec_z, rec_n), (b_r, b_z, b_n), (c_r, c_z, c_n) = self._weights(layer, gates=3)
+        input_r = self._input(f"r_{layer}", below, in_r, b_r + c_r)
+        input_u = self._input(f"u_{layer}", below, -in_z, -(b_z + c_z), closes=True)
+        input_n = self._input(f"n_{layer}", below, in_n, b_n)
+        sum_r = node("Gemm", [state, self._matrix(f"recurrent_r_{layer}", rec_r), input_r], f"sum_r_{layer}")
+        sum_u = node("Gemm", [state, self._matrix(f"recurrent_u_{layer}", -rec_z), input_u], f"sum_u_{layer}")
+        bias_n = body.constant(f"recurrent_bias_n_{layer}", c_n)
+        product_n = node("Gemm", [state, self._matrix(f"recurrent_n_{layer}", rec_n), bias_n], f"product_n_{layer}")
+        reset = node("Mul", [node("Sigmoid", [sum_r], f"r_{layer}"), product_n], f"reset_{layer}")
+        new = node("Tanh", [node("Add", [reset, input_n], f"sum_n_{layer}")], f"n_{layer}")
+        change = node("Sub", [new, state], f"change_{layer}")
+        part = node("Mul", [node("Sigmoid", [sum_u], f"u_{layer}"), change], f"part_{layer}")
+        return node("Add", [state, part], f"next_{layer}")
+
+    def rnn(self, layer: int, state: str, below: str | None) -> str:
+        """tanh(input + recurrent product). There is no gate to close, so padding is masked."""
+        node, body = self.body.node, self.body
+        (weight,), (recurrent,), (bias,), (recurrent_bias,) = self._weights(layer, gates=1)
+        projected = self._input(f"h_{layer}", below, weight, bias + recurrent_bias)
+        summed = node("Gemm", [state, self._matrix(f"recurrent_h_{layer}", recurrent), projected], f"sum_h_{layer}")
+        new = node("Tanh", [summed], f"new_{layer}")
+        column = body.constant(f"column_{layer}", [1], np.int64)
+        mask = node("Unsqueeze", [self.is_padding, column], f"mask_{layer}")
+        return node("Where", [mask, state, new], f"next_{layer}")
+
+    def _input(self, name: str, below: str | None, weight: _Array, bias: _Array, closes: bool = False) -> str:
+        """`input @ weight.T + bias` for the tokens of a step, [N, hidden]; where it `closes`, padding gets `_CLOSED`.
+
+        In the first layer that is a row of the folded table; above, a product with the state of the layer below.
+        """
+        graph, body = self.graph, self.body
+        if below is None:
+            factors = [graph.constant(f"input_{name}", weight), graph.constant(f"input_bias_{name}", bias)]
+            table = graph.node("Gemm", ["embedding.weight", *factors], f"table_{name}", transB=1)
+            if closes:
+                table = graph.node("Where", ["is_padding_row", "closed", table], f"closing_table_{name}")
+            return body.node("Gather", [table, "ids_now"], f"projected_{name}")
+        if closes:
+            biases = body.constant(f"input_biases_{name}", np.stack([bias, np.full_like(bias, _CLOSED)]))
+            row = body.node("Cast", [self.is_padding], f"bias_row_{name}", to=TensorProto.INT64)
+            added = body.node("Gather", [biases, row], f"input_bias_{name}")
+        else:
+            added = body.constant(f"input_bias_{name}", bias)
+        return body.node("Gemm", [below, self._matrix(f"input_{name}", weight), added], f"projected_{name}")
+
+    def _matrix(self, name: str, weight: _Array) -> str:
+        return self.body.constant(name, np.ascontiguousarray(weight.T))
+
+    def _weights(self, layer: int, gates: int) -> list[list[_Array]]:
+        """W_ih, W_hh, b_ih, b_hh of a layer, each cut into its gates in PyTorch's order r, z, n."""
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return [np.split(self.classifier.weights[f"recurrent.{name}_l{layer}"], gates) for name in names]
+
+
+def _zero_state(graph: GraphBuilder, ids: str, hidden: int) -> str:
+    rows = graph.node("Shape", [ids], "row_count", start=0, end=1)
+    shape = graph.node("Concat", [rows, graph.constant("hidden_size", [hidden], np.int64)], "state_shape", axis=0)
+    zero = numpy_helper.from_array(np.zeros(1, np.float32), "zero_value")
+    return graph.node("ConstantOfShape", [shape], "zero_state", value=zero)
