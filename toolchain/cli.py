@@ -284,8 +284,9 @@ def score(
     """
     import dataclasses
 
+    from toolchain.inputs import output_path
     from toolchain.scorer import Scorer
-    from toolchain.scoring import Interrupted, Options, check_rejects, output_path, score_file
+    from toolchain.scoring import Interrupted, Options, check_rejects, score_file
 
     options = Options(text_column, on_error, _share(max_rejects), resume)
     outputs = [output_path(source, out, len(inputs) > 1) for source in inputs]

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import stat
 import sys
 import time
 from collections import Counter, deque
@@ -13,21 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-import orjson
-
 from export.text import is_blank
 from toolchain.errors import CheckFailed, UsageError
+from toolchain.inputs import STDIO, open_input, rejects_path
 from toolchain.parts import Parts, WindowEntry
 from toolchain.records import TEXT_COLUMNS, Reader, Record, find_column, open_reader
+from toolchain.rendering import Renderer, field_names, render_header, render_reject, row_renderer
 from toolchain.scorer import PendingScores, Scorer
 
 WINDOW_ROWS = 4096
 WINDOW_BYTES = 8 << 20
 WINDOWS_AHEAD = 2
-STDIO = "-"
 
 _EDGE = 1 << 20
-_LINE_ENDS = (b"\r\n", b"\n", b"\r")
 
 
 @dataclass(frozen=True)
@@ -104,16 +101,14 @@ def score_file(
     """
     start = time.perf_counter()
     with ExitStack() as stack:
-        stream, total = _open_input(source, stack)
+        stream, total = open_input(source, stack)
         if STDIO not in (source, output) and Path(output).exists() and Path(output).samefile(source):
             raise UsageError(f"{output}: is the input itself; name another output: -o")
         reader = open_reader(stream, "standard input" if source == STDIO else source, None)
         text_column = find_column(reader, options.text_column, TEXT_COLUMNS, "--text-column NAME")
-        names = _free_names(reader.columns, ("prediction", "confidence"))
-        render = (
-            _csv_renderer(reader, scorer.labels) if reader.format == "csv" else _jsonl_renderer(names, scorer.labels)
-        )
-        header = _csv_header(reader, names) if reader.format == "csv" else b""
+        names = field_names(reader.columns)
+        render = row_renderer(reader, names, scorer.labels)
+        header = render_header(reader, names)
         rejects = rejects_path(source, output)
         summary = Summary(source, output, None, scorer.model, scorer.provider, text_column)
         resumable = total is not None and output != STDIO
@@ -179,41 +174,6 @@ def check_rejects(summary: Summary, options: Options) -> None:
         )
 
 
-def output_path(source: str, out: str | None, many: bool) -> str:
-    """Where the scored rows of `source` go: `reviews.csv` -> `reviews.scored.csv`, or into `out`.
-
-    With several inputs `out` is a folder.
-    """
-    if out == STDIO or (source == STDIO and out is None):
-        return STDIO
-    name = Path("stdin.csv" if source == STDIO else source)
-    scored = name.with_name(f"{name.stem}.scored{name.suffix}")
-    if out is None:
-        return str(scored)
-    if many or Path(out).is_dir():
-        return str(Path(out) / scored.name)
-    return out
-
-
-def rejects_path(source: str, output: str) -> Path:
-    """Where the rejected rows go: beside the output, `reviews.scored.csv` -> `reviews.csv.rejected.jsonl`."""
-    path = Path(output if output != STDIO else source if source != STDIO else "stdin")
-    return path.with_name(f"{path.stem.removesuffix('.scored')}{path.suffix}.rejected.jsonl")
-
-
-def _open_input(source: str, stack: ExitStack) -> tuple[BinaryIO, int | None]:
-    """The input, and its size where it is a regular file."""
-    if source == STDIO:
-        return sys.stdin.buffer, None
-    try:
-        stream = Path(source).open("rb")  # noqa: SIM115 - the caller's stack closes it
-    except OSError as error:
-        raise UsageError(f"{source}: {error.strerror}") from error
-    stack.enter_context(stream)
-    status = os.fstat(stream.fileno())
-    return stream, status.st_size if stat.S_ISREG(status.st_mode) else None
-
-
 def _windows(reader: Reader) -> Iterator[list[Record]]:
     """Consecutive records, cut by count and bytes alone: the same file is always cut the same way."""
     window: list[Record] = []
@@ -244,9 +204,6 @@ def _reason(record: Record, text_column: str, names: Sequence[str]) -> str | Non
     return None
 
 
-Renderer = Callable[[Record, int, float], bytes]
-
-
 def _finish(
     window: _Window, render: Renderer, names: Sequence[str], labels: Sequence[str], source: str
 ) -> tuple[WindowEntry, bytes, bytes]:
@@ -261,7 +218,7 @@ def _finish(
             rows.write(render(record, best[scored], confidences[scored]))
             scored += 1
         else:
-            rejects.write(_reject(record, reason, source))
+            rejects.write(render_reject(record, reason, source))
     last = window.records[-1]
     entry = WindowEntry(
         window=window.number,
@@ -276,68 +233,6 @@ def _finish(
         rejects_bytes=rejects.tell(),
     )
     return entry, rows.getvalue(), rejects.getvalue()
-
-
-def _reject(record: Record, reason: str, source: str) -> bytes:
-    """A line of the rejects: where the row stands, why it was rejected, and the row itself."""
-    values: dict[str, Any] = {"file": source, "line": record.line, "reason": reason}
-    try:
-        values["row"] = record.raw.decode()
-    except UnicodeDecodeError:
-        values["row_hex"] = record.raw.hex()
-    return orjson.dumps(values) + b"\n"
-
-
-def _csv_header(reader: Reader, names: Sequence[str]) -> bytes:
-    row, end = _split_line_end(reader.header)
-    return row + b"," + ",".join(names).encode() + (end or b"\n")
-
-
-def _csv_renderer(reader: Reader, labels: Sequence[str]) -> Renderer:
-    """The record as read, with the label and the confidence behind it."""
-    _, usual_end = _split_line_end(reader.header)
-    cells = [b"," + _csv_cell(label).encode() + b"," for label in labels]
-
-    def render(record: Record, best: int, confidence: float) -> bytes:
-        row, end = _split_line_end(record.raw)
-        return b"%b%b%.6f%b" % (row, cells[best], confidence, end or usual_end or b"\n")
-
-    return render
-
-
-def _jsonl_renderer(names: Sequence[str], labels: Sequence[str]) -> Renderer:
-    """The object as read, with two fields before its closing brace."""
-    label_name, confidence_name = (orjson.dumps(name) for name in names)
-    fields = [b",%b:%b,%b:" % (label_name, orjson.dumps(label), confidence_name) for label in labels]
-
-    def render(record: Record, best: int, confidence: float) -> bytes:
-        row = record.raw.rstrip()
-        end = record.raw[len(row) :] or b"\n"
-        return b"%b%b%.6f}%b" % (row[:-1].rstrip(), fields[best], confidence, end)
-
-    return render
-
-
-def _split_line_end(raw: bytes) -> tuple[bytes, bytes]:
-    for end in _LINE_ENDS:
-        if raw.endswith(end):
-            return raw[: -len(end)], end
-    return raw, b""
-
-
-def _csv_cell(value: str) -> str:
-    return '"' + value.replace('"', '""') + '"' if any(c in value for c in ',"\r\n') else value
-
-
-def _free_names(columns: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """`wanted`, each with the first number behind it that the file does not have where it has the name itself."""
-    names = []
-    for name in wanted:
-        free, number = name, 2
-        while free in columns:
-            free, number = f"{name}_{number}", number + 1
-        names.append(free)
-    return names
 
 
 def _job(source: str, stream: BinaryIO | None, scorer: Scorer, text_column: str) -> Mapping[str, Any]:
