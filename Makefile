@@ -6,7 +6,7 @@ EPOCHS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo train test lint format clean help
+.PHONY: setup demo train test bench lint format clean help
 .DEFAULT_GOAL := help
 
 setup: $(READY)  ## make the environment
@@ -29,6 +29,10 @@ train: $(READY)  ## train on IMDB: make train [DATA=imdb|sample|PATH] [RECIPE=gr
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest
+
+bench: $(READY)  ## scoring speed side by side: make bench DATA=PATH/aclImdb, with snapshot/ trained
+	$(BIN)/toolchain export --format onnx --precision int8 --snapshot snapshot --out bundle --data $(DATA)
+	$(BIN)/python benchmarks/scoring.py --snapshot snapshot --bundle bundle --data $(DATA)
 
 lint: $(READY)  ## check style and types
 	$(BIN)/ruff check .

@@ -3,6 +3,10 @@
 `embedding @ W_ih + b` is one row per word and does not change, so it is a table, one per gate. The tables stand in the
 graph as `Gemm` over initializers: ONNX Runtime's constant folding computes them while the session loads, and the file
 stays as small as the weights. A step of the recurrence is then a row of each table and one product per gate.
+
+`model.int8.onnx` is the same with the recurrent products in integers. States lie in [-1, 1], so their scale is a
+constant and a row never depends on its batch mates. Weights are quantized per column, to 7 bits: processors without
+VNNI add pairs of products in 16 bits, which 8-bit weights would overflow.
 """
 
 import numpy as np
@@ -18,15 +22,28 @@ _CLOSED = -1e4
 
 _Array = NDArray[np.float32]
 
+STATE_SCALE = 1 / 127
+STATE_ZERO = 128
+WEIGHT_LIMIT = 64
+"""The largest absolute quantized weight: two products with an unsigned byte stay below 2**15."""
+
 
 def classify_folded(graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str) -> str:
     """`ids` int64[N, T], padded with 1, T >= 1 -> the name of the logits, float[N, classes].
 
     `lengths` is not needed: padding leaves the state as it is, and a text without a token keeps the zero state.
     """
+    return _classify(graph, classifier, ids, _Step(graph, classifier))
+
+
+def classify_quantized(graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str) -> str:
+    """The same with integer products."""
+    return _classify(graph, classifier, ids, _QuantizedStep(graph, classifier))
+
+
+def _classify(graph: GraphBuilder, classifier: Classifier, ids: str, step: "_Step") -> str:
     specification = classifier.specification
     by_time = graph.node("Transpose", [ids], "ids_by_time", perm=[1, 0])
-    step = _Step(graph, classifier)
     states = [f"state_{layer}" for layer in range(specification.layers)]
     next_states: list[str] = []
     for layer, state in enumerate(states):
@@ -72,10 +89,10 @@ class _Step:
         input_r = self._input(f"r_{layer}", below, in_r, b_r + c_r)
         input_u = self._input(f"u_{layer}", below, -in_z, -(b_z + c_z), closes=True)
         input_n = self._input(f"n_{layer}", below, in_n, b_n)
-        sum_r = node("Gemm", [state, self._matrix(f"recurrent_r_{layer}", rec_r), input_r], f"sum_r_{layer}")
-        sum_u = node("Gemm", [state, self._matrix(f"recurrent_u_{layer}", -rec_z), input_u], f"sum_u_{layer}")
         bias_n = body.constant(f"recurrent_bias_n_{layer}", c_n)
-        product_n = node("Gemm", [state, self._matrix(f"recurrent_n_{layer}", rec_n), bias_n], f"product_n_{layer}")
+        sum_r = self._product(f"recurrent_r_{layer}", state, rec_r, input_r)
+        sum_u = self._product(f"recurrent_u_{layer}", state, -rec_z, input_u)
+        product_n = self._product(f"recurrent_n_{layer}", state, rec_n, bias_n)
         reset = node("Mul", [node("Sigmoid", [sum_r], f"r_{layer}"), product_n], f"reset_{layer}")
         new = node("Tanh", [node("Add", [reset, input_n], f"sum_n_{layer}")], f"n_{layer}")
         change = node("Sub", [new, state], f"change_{layer}")
@@ -87,8 +104,7 @@ class _Step:
         node, body = self.body.node, self.body
         (weight,), (recurrent,), (bias,), (recurrent_bias,) = self._weights(layer, gates=1)
         projected = self._input(f"h_{layer}", below, weight, bias + recurrent_bias)
-        summed = node("Gemm", [state, self._matrix(f"recurrent_h_{layer}", recurrent), projected], f"sum_h_{layer}")
-        new = node("Tanh", [summed], f"new_{layer}")
+        new = node("Tanh", [self._product(f"recurrent_h_{layer}", state, recurrent, projected)], f"new_{layer}")
         column = body.constant(f"column_{layer}", [1], np.int64)
         mask = node("Unsqueeze", [self.is_padding, column], f"mask_{layer}")
         return node("Where", [mask, state, new], f"next_{layer}")
@@ -111,15 +127,49 @@ class _Step:
             added = body.node("Gather", [biases, row], f"input_bias_{name}")
         else:
             added = body.constant(f"input_bias_{name}", bias)
-        return body.node("Gemm", [below, self._matrix(f"input_{name}", weight), added], f"projected_{name}")
+        return self._product(f"input_{name}", below, weight, added)
 
-    def _matrix(self, name: str, weight: _Array) -> str:
-        return self.body.constant(name, np.ascontiguousarray(weight.T))
+    def _product(self, name: str, state: str, weight: _Array, added: str) -> str:
+        """`state @ weight.T + added`, [N, hidden]; `added` is [N, hidden] or [hidden]."""
+        matrix = self.body.constant(name, np.ascontiguousarray(weight.T))
+        return self.body.node("Gemm", [state, matrix, added], f"product_{name}")
 
     def _weights(self, layer: int, gates: int) -> list[list[_Array]]:
         """W_ih, W_hh, b_ih, b_hh of a layer, each cut into its gates in PyTorch's order r, z, n."""
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         return [np.split(self.classifier.weights[f"recurrent.{name}_l{layer}"], gates) for name in names]
+
+
+class _QuantizedStep(_Step):
+    """The same step with integer products: state in unsigned bytes, weights in signed ones with a scale a column."""
+
+    def __init__(self, graph: GraphBuilder, classifier: Classifier) -> None:
+        super().__init__(graph, classifier)
+        self._bytes: dict[str, str] = {}
+        self._scale = self.body.constant("state_scale", STATE_SCALE, np.float32)
+        self._zero = self.body.constant("state_zero", STATE_ZERO, np.uint8)
+
+    def _product(self, name: str, state: str, weight: _Array, added: str) -> str:
+        if state not in self._bytes:
+            quantize = [state, self._scale, self._zero]
+            self._bytes[state] = self.body.node("QuantizeLinear", quantize, f"bytes_{state}")
+        quantized, scales = quantize_columns(weight.T)
+        inputs = [
+            self._bytes[state],
+            self.body.constant(name, quantized),
+            self._scale,
+            self.body.constant(f"scales_{name}", scales),
+            self._zero,
+        ]
+        product = self.body.node("MatMulIntegerToFloat", inputs, f"integer_{name}", domain="com.microsoft")
+        return self.body.node("Add", [product, added], f"product_{name}")
+
+
+def quantize_columns(matrix: _Array) -> tuple[NDArray[np.int8], _Array]:
+    """[in, out] -> integers in [-WEIGHT_LIMIT, WEIGHT_LIMIT] and the scale of each column, [out]."""
+    scales = (np.abs(matrix).max(axis=0) / WEIGHT_LIMIT).astype(np.float32)
+    scales[scales == 0] = 1.0
+    return np.rint(matrix / scales).astype(np.int8), scales
 
 
 def _zero_state(graph: GraphBuilder, ids: str, hidden: int) -> str:

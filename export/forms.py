@@ -27,18 +27,28 @@ class Answers:
     logits: NDArray[np.float32] | None = None
 
 
+TOLERANCE = 1e-5
+QUANTIZED_TOLERANCE = 0.05
+QUANTIZED_AGREEMENT = 0.998
+
 Runner = Callable[[Sequence[str]], Answers]
 
 
 @dataclass(frozen=True)
 class Form:
-    """One exported form. `open` takes the file, the bundle's specification and vocabulary, and an ONNX provider."""
+    """One exported form. `open` takes the file, the bundle's specification and vocabulary, and an ONNX provider.
+
+    `tolerance` bounds how far a probability may be from PyTorch's; `min_agreement` is the share of real texts that must
+    keep their label.
+    """
 
     name: str
     file: str
     build: Callable[[Classifier, Mapping[str, Any]], bytes]
     open: Callable[[Path, Specification, Sequence[str], str], Runner]
     uses_provider: bool
+    tolerance: float = TOLERANCE
+    min_agreement: float = 0.0
 
 
 def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
@@ -59,6 +69,13 @@ def _build_cpu(classifier: Classifier, metadata: Mapping[str, Any]) -> bytes:
     from export.onnx_graph import text_model
 
     return bytes(text_model(classifier, metadata, classify_folded).SerializeToString())
+
+
+def _build_int8(classifier: Classifier, metadata: Mapping[str, Any]) -> bytes:
+    from export.cpu_graph import classify_quantized
+    from export.onnx_graph import text_model
+
+    return bytes(text_model(classifier, metadata, classify_quantized).SerializeToString())
 
 
 def _build_ids(classifier: Classifier, metadata: Mapping[str, Any]) -> bytes:
@@ -124,6 +141,15 @@ FORMS: dict[str, Form] = {
     for form in (
         Form("onnx", "model.onnx", _build_onnx, _open_onnx, uses_provider=True),
         Form("onnx-cpu", "model.cpu.onnx", _build_cpu, _open_onnx, uses_provider=False),
+        Form(
+            "onnx-int8",
+            "model.int8.onnx",
+            _build_int8,
+            _open_onnx,
+            uses_provider=False,
+            tolerance=QUANTIZED_TOLERANCE,
+            min_agreement=QUANTIZED_AGREEMENT,
+        ),
         Form("onnx-ids", "model.ids.onnx", _build_ids, _open_ids, uses_provider=True),
         Form("torchscript", "model.ts", _build_torchscript, _open_torchscript, uses_provider=False),
     )

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.forms import Answers, Runner, softmax
+from export.forms import TOLERANCE, Answers, Runner, softmax
 from export.spec import Specification
 from export.text import encode, lookup_table
 
-TOLERANCE = 1e-5
 ALONE = 200
 _POOL = 512
 _BATCH_TEXTS = 64
@@ -34,6 +33,17 @@ class Expected:
     unknown: NDArray[np.int64]
     logits: NDArray[np.float32] | None = None
 
+    def tail(self, count: int) -> "Expected":
+        """The last `count` texts."""
+        return Expected(
+            self.texts[-count:],
+            self.labels[-count:],
+            self.probabilities[-count:],
+            self.tokens[-count:],
+            self.unknown[-count:],
+            None if self.logits is None else self.logits[-count:],
+        )
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -53,6 +63,7 @@ class Comparison:
     label_errors: int
     count_errors: int
     tolerance: float
+    min_agreement: float
     worst_text: str
 
     @property
@@ -63,6 +74,7 @@ class Comparison:
             and (self.logits_difference is None or self.logits_difference <= self.tolerance)
             and self.label_errors == 0
             and self.count_errors == 0
+            and self.label_agreement >= self.min_agreement
         )
 
     def failure(self) -> str:
@@ -74,6 +86,8 @@ class Comparison:
             reasons.append(f"logits differ by {self.logits_difference:.3g}, tolerance {self.tolerance:g}")
         if self.label_errors:
             reasons.append(f"{self.label_errors} labels differ")
+        if self.label_agreement < self.min_agreement:
+            reasons.append(f"{self.label_agreement:.2%} of the labels agree, expected {self.min_agreement:.1%}")
         if self.count_errors:
             reasons.append(f"{self.count_errors} token counts differ")
         return f"{self.form}: {'; '.join(reasons)}; worst on {self.worst_text!r}" if reasons else ""
@@ -100,7 +114,14 @@ def expect(
     )
 
 
-def compare(form: str, provider: str, run: Runner, expected: Expected, tolerance: float = TOLERANCE) -> Comparison:
+def compare(
+    form: str,
+    provider: str,
+    run: Runner,
+    expected: Expected,
+    tolerance: float = TOLERANCE,
+    min_agreement: float = 0.0,
+) -> Comparison:
     """Run every text in batches of mixed lengths and up to `ALONE` of them one by one, and compare all that is said."""
     count = len(expected.texts)
     order = list(range(count))
@@ -121,6 +142,7 @@ def compare(form: str, provider: str, run: Runner, expected: Expected, tolerance
         label_errors=worst.label_errors,
         count_errors=worst.count_errors,
         tolerance=tolerance,
+        min_agreement=min_agreement,
         worst_text=expected.texts[worst.index][:_SHOWN] if count else "",
     )
 

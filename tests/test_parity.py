@@ -1,5 +1,6 @@
 """The parity proof passes what is right and refuses what is not, signed or unsigned."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -15,8 +16,7 @@ from onnx import numpy_helper
 
 from export.bundle import MANIFEST, InvalidBundle, open_bundle, sha256
 from export.cases import edge_cases
-from export.forms import FORMS
-from export.parity import TOLERANCE
+from export.forms import FORMATS, FORMS, TOLERANCE
 from tests.conftest import MakeSnapshot
 from toolchain.corpus import Source, read_texts
 from toolchain.errors import CheckFailed
@@ -32,7 +32,7 @@ def test_every_form_of_every_recipe_says_what_pytorch_says(
 ) -> None:
     snapshot = make_snapshot(recipe, layers, labels=("bad", 'fine, "really"', "좋다"))
     verification = export_snapshot(snapshot, tmp_path / "bundle", ["all"], read_texts(Source("sample"))[:100])
-    assert {comparison.form for comparison in verification.comparisons} == set(FORMS)
+    assert {comparison.form for comparison in verification.comparisons} == set(FORMATS["all"])
     for comparison in verification.comparisons:
         assert comparison.passed, comparison.failure()
         assert comparison.max_difference <= TOLERANCE
@@ -53,7 +53,7 @@ def test_a_bundle_verifies_against_its_own_vectors(bundle: Path) -> None:
     verification = verify_bundle(open_bundle(bundle), None)
     assert verification.passed
     assert verification.against == "the bundle's vectors"
-    assert len(verification.comparisons) == len(FORMS)
+    assert [comparison.form for comparison in verification.comparisons] == list(FORMATS["all"])
 
 
 def test_the_vectors_hold_every_word_and_two_hundred_edge_cases(bundle: Path) -> None:
@@ -190,8 +190,7 @@ def test_an_export_that_fails_its_proof_is_not_published(
     target = tmp_path / "bundle"
     shutil.copytree(onnx_bundle, target)
     before = open_bundle(target).identity
-    monkeypatch.setattr("export.parity.TOLERANCE", -1.0)
-    monkeypatch.setattr("export.parity.compare.__defaults__", (-1.0,))
+    monkeypatch.setitem(FORMS, "onnx", dataclasses.replace(FORMS["onnx"], tolerance=-1.0))
     with pytest.raises(CheckFailed, match=r"probabilities differ by .* tolerance -1; .* the bundle was not published"):
         export_snapshot(snapshot, target, ["onnx"])
     assert open_bundle(target).identity == before

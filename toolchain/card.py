@@ -8,6 +8,7 @@ from export.spec import Specification
 _FORMS = {
     "model.onnx": "raw text in, label and probabilities out; any language with ONNX Runtime, every provider",
     "model.cpu.onnx": "the same, laid out for batch scoring on the CPU provider",
+    "model.int8.onnx": "the same with integer products, faster and nearly the same; the drift stands in the manifest",
     "model.ids.onnx": "token ids in, logits out; for runtimes without string operators",
     "model.ts": "TorchScript; a list of texts in, labels and probabilities out; libtorch alone",
 }

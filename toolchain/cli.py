@@ -66,9 +66,8 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
         except ModuleNotFoundError as error:
             if _debug or error.name is None or error.name.split(".")[0] not in ("torch", "torchtext", "onnx"):
                 raise
-            messages.print(
-                f"[bold red]error:[/] {error.name} is not installed; install it: pip install 'toolchain[[train]'"
-            )
+            extra = f"{error.name} is not installed; install it: pip install 'toolchain[train]'"
+            messages.print(f"[bold red]error:[/] {_escape(extra)}")
             raise typer.Exit(2) from None
         except OSError as error:
             if _debug or isinstance(error, BrokenPipeError):
@@ -198,6 +197,8 @@ def export(
     snapshot: Annotated[Path, typer.Option(help="Folder with the snapshot.")] = Path("snapshot"),
     out: Annotated[Path, typer.Option(help="Folder for the bundle; an earlier bundle is replaced.")] = Path("bundle"),
     data: Annotated[str, typer.Option(help="Real text for the proof: sample, imdb, a folder or file.")] = "sample",
+    precision: Annotated[str, typer.Option(help="fp32, or int8 to add model.int8.onnx for the CPU.")] = "fp32",
+    force: Annotated[bool, typer.Option("--force", help="Publish an int8 form that changes too many labels.")] = False,
 ) -> None:
     """Export a snapshot to a bundle, proven equal to PyTorch before it is published.
 
@@ -208,9 +209,10 @@ def export(
     from toolchain.snapshot import load_snapshot
 
     loaded = load_snapshot(snapshot)
-    verification = export_snapshot(loaded, out, format, read_texts(Source(data)), _report_comparison)
+    texts = read_texts(Source(data))
+    verification = export_snapshot(loaded, out, format, texts, _report_comparison, precision, force)
     messages.print(
-        f"{len(verification.comparisons)} forms agree with PyTorch within {verification.comparisons[0].tolerance:g}. "
+        f"{sum(comparison.passed for comparison in verification.comparisons)} forms agree with PyTorch. "
         f"Bundle in {_escape(str(out))}/; next: toolchain score reviews.csv --bundle {_escape(str(out))}"
     )
 
@@ -264,6 +266,7 @@ def score(
     provider_option: Annotated[
         list[str] | None, typer.Option(help="key=value for the provider; may be repeated.")
     ] = None,
+    precision: Annotated[str, typer.Option(help="fp32, or int8: faster, nearly the same; CPU only.")] = "fp32",
     device_id: Annotated[int | None, typer.Option(min=0, help="Which GPU.")] = None,
     on_error: Annotated[
         Literal["reject", "fail"], typer.Option(help="A row that cannot be scored: set it aside, or stop.")
@@ -303,7 +306,7 @@ def score(
     stop = _StopSignals()
     failures: list[CheckFailed] = []
     summaries = []
-    with Scorer(chosen, provider, provider_options) as scorer, stop:
+    with Scorer(chosen, provider, provider_options, precision) as scorer, stop:
         if not quiet:
             messages.print(f"model {_escape(str(chosen))}/{scorer.model} on {scorer.provider}")
         for source, output in zip(inputs, outputs, strict=True):
@@ -369,6 +372,44 @@ def inspect(
 
 
 @_command
+def bench(
+    bundle: Annotated[Path, typer.Option(help="The model.")] = Path("bundle"),
+    data: Annotated[str, typer.Option(help="Texts: sample, imdb, a folder or file.")] = "sample",
+    text_column: Annotated[str | None, typer.Option(help=_TEXT_HELP)] = None,
+    rows: Annotated[int, typer.Option(min=1, help="The texts are repeated to this many rows.")] = 5000,
+    rounds: Annotated[int, typer.Option(min=1, help="Every route takes a turn in each.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """How fast a bundle scores here, from texts in memory, beside plain ONNX Runtime and the arithmetic limit.
+
+    Example: [bold]toolchain bench --bundle bundle --data reviews.csv[/]
+    """
+    from export.bundle import open_bundle
+    from toolchain.bench import measure
+    from toolchain.corpus import Source, read_texts
+
+    opened = open_bundle(bundle)
+    unique = read_texts(Source(data, text_column))
+    if not unique:
+        raise UsageError(f"{data}: holds no text")
+    texts = [unique[index % len(unique)] for index in range(rows)]
+    measured = measure(opened, texts, rounds, progress=messages.print)
+    if as_json:
+        _print_json(measured.to_json())
+        return
+    limit = measured.limit_tokens_per_second
+    table = Table(
+        title=f"{rows:,} rows, {measured.tokens:,} tokens, {measured.cores} cores, limit {limit:,.0f} tokens/s"
+    )
+    for column in ("route", "rows/s", "tokens/s", "of the limit"):
+        table.add_column(column, justify="left" if column == "route" else "right")
+    for route in measured.routes:
+        figures = (f"{route.rows_per_second:,.0f}", f"{route.tokens_per_second:,.0f}", f"{route.share_of_limit:.0%}")
+        table.add_row(route.name, *figures)
+    results.print(table)
+
+
+@_command
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
     """What is installed, which providers really take a session, and what to install.
 
@@ -409,8 +450,8 @@ def _progress(batches: Iterable[Any], title: str) -> Iterable[Any]:
 def _report_comparison(comparison: "Comparison") -> None:
     verdict = "agrees" if comparison.passed else "DIFFERS"
     messages.print(
-        f"{comparison.form} on {comparison.provider}: {verdict}, max |Δ| {comparison.max_difference:.1e} "
-        f"over {comparison.cases:,} texts"
+        f"{comparison.form} on {comparison.provider}: {verdict}, max |Δ| {comparison.max_difference:.1e}, "
+        f"labels {comparison.label_agreement:.2%}, over {comparison.cases:,} texts"
     )
 
 

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from export.bundle import Bundle, open_bundle
 from export.sessions import choose_provider, cores, open_session
 from export.text import clean
+from toolchain.errors import UsageError
 
 GENERAL = "model.onnx"
 CPU = "model.cpu.onnx"
+INT8 = "model.int8.onnx"
 
 
 class Prediction(NamedTuple):
@@ -63,12 +65,13 @@ class Scorer:
         bundle: str | Path | Bundle = "bundle",
         provider: str = "auto",
         provider_options: Mapping[str, str] | None = None,
+        precision: str = "fp32",
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
         self.labels = self.bundle.specification.labels
         self.provider = choose_provider(self.bundle.file(GENERAL), provider)
         on_cpu = self.provider == "cpu"
-        self.model = CPU if on_cpu and CPU in self.bundle.files else GENERAL
+        self.model = self._choose_model(on_cpu, precision)
         threads = 1 if on_cpu else 0
         self._session = open_session(self.bundle.file(self.model), self.provider, threads, provider_options)
         self._limits = CPU_LIMITS if on_cpu else ACCELERATOR_LIMITS
@@ -108,6 +111,17 @@ class Scorer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def _choose_model(self, on_cpu: bool, precision: str) -> str:
+        if precision == "int8":
+            if not on_cpu:
+                raise UsageError(f"--precision int8 is for the cpu provider, not {self.provider}")
+            if INT8 not in self.bundle.files:
+                raise UsageError(f"{self.bundle.folder}: holds no {INT8}; make it: toolchain export --precision int8")
+            return INT8
+        if precision != "fp32":
+            raise UsageError(f"--precision {precision}: expected fp32 or int8")
+        return CPU if on_cpu and CPU in self.bundle.files else GENERAL
 
     def _run(self, texts: list[str]) -> list[NDArray[np.float32] | NDArray[np.int64]]:
         answers: list[NDArray[np.float32] | NDArray[np.int64]] = self._session.run(

@@ -1,0 +1,152 @@
+"""Scoring side by side on the same rows and weights: PyTorch, plain onnxruntime, and ours; as models and as processes.
+
+    python benchmarks/scoring.py --snapshot snapshot --bundle bundle --data PATH/aclImdb [--rows 20000] [--rounds 2]
+
+Model only: texts in memory to probabilities in memory. End to end: CSV file to CSV file as a whole process, start-up
+included. Routes take turns; the figures are medians. The bundle needs `export --format onnx --precision int8`.
+"""
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torchtext import data
+
+from export.bundle import open_bundle
+from toolchain.bench import Measurement, measure
+from toolchain.corpus import Source, TextField, read_texts
+from toolchain.snapshot import Snapshot, load_snapshot
+from toolchain.training import evaluate
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--snapshot", type=Path, default=Path("snapshot"))
+    parser.add_argument("--bundle", type=Path, default=Path("bundle"))
+    parser.add_argument("--data", default="sample")
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    arguments = parser.parse_args()
+    unique = read_texts(Source(arguments.data))
+    texts = [unique[index % len(unique)] for index in range(arguments.rows)]
+    messages = Console(stderr=True)
+    snapshot = load_snapshot(arguments.snapshot)
+    documented = documented_evaluation(snapshot, texts)
+    models = measure(
+        open_bundle(arguments.bundle), texts, arguments.rounds, [("PyTorch, documented", documented)], messages.print
+    )
+    with tempfile.TemporaryDirectory() as room:
+        source = Path(room) / "reviews.csv"
+        with source.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["id", "review", "label"])
+            writer.writerows([number, text, ""] for number, text in enumerate(texts))
+        processes = end_to_end(arguments.snapshot, arguments.bundle, source, arguments.rounds, messages)
+    show(models, processes)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"model": models.to_json(), "process": processes}, indent=2) + "\n")
+
+
+def documented_evaluation(snapshot: Snapshot, texts: list[str]):  # type: ignore[no-untyped-def]
+    """The documented `evaluate` over torchtext's batches of 64; reading and tokenizing are not timed."""
+    text = TextField(snapshot.specification.tokenizer, snapshot.specification.max_tokens)
+    label = data.Field(sequential=False, use_vocab=False)
+    fields = [("text", text), ("label", label)]
+    dataset = data.Dataset([data.Example.fromlist([each, 0], fields) for each in texts], fields)
+    text.build_vocab([])
+    text.vocab.itos = snapshot.vocabulary
+    text.vocab.stoi.clear()
+    text.vocab.stoi.update({word: index for index, word in enumerate(snapshot.vocabulary)})
+    model = snapshot.build()
+    key = {"sort_key": lambda example: len(example.text), "sort_within_batch": True}
+    batches = data.BucketIterator(dataset, batch_size=64, train=False, device=torch.device("cpu"), **key)
+    return lambda: evaluate(model, batches)
+
+
+def end_to_end(
+    snapshot: Path, bundle: Path, source: Path, rounds: int, messages: Console
+) -> dict[str, dict[str, float]]:
+    """Each route as a process, in turns: median seconds, rows a second, peak memory."""
+    target = source.with_name("scored.csv")
+    rows = sum(1 for _ in csv.reader(source.open(newline="", encoding="utf-8"))) - 1
+    plain = [str(HERE / "plain_onnxruntime.py"), str(bundle / "model.onnx"), str(source), str(target)]
+    score = ["-m", "toolchain", "score", str(source), "-o", str(target), "--bundle", str(bundle), "--provider", "cpu"]
+    score += ["--no-resume", "--quiet"]
+    routes = {
+        "PyTorch, documented": [str(HERE / "documented_route.py"), str(snapshot), str(source), str(target)],
+        "onnxruntime, as they come": plain,
+        "onnxruntime, sorted": [*plain, "--sorted"],
+        "toolchain fp32": score,
+        "toolchain int8": [*score, "--precision", "int8"],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in routes}
+    memory: dict[str, float] = {}
+    for number in range(rounds):
+        for name, command in routes.items():
+            messages.print(f"round {number + 1} of {rounds}, process: {name}")
+            took, peak = run_process([sys.executable, *command])
+            seconds[name].append(took)
+            memory[name] = max(peak, memory.get(name, 0.0))
+    medians = {name: statistics.median(each) for name, each in seconds.items()}
+    return {
+        name: {"seconds": took, "rows_per_second": rows / took, "peak_mib": memory[name]}
+        for name, took in medians.items()
+    }
+
+
+def run_process(command: list[str]) -> tuple[float, float]:
+    """Wall seconds and peak resident MiB of a process that has to succeed."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, cwd=HERE.parent, env={**os.environ, "PYTHONPATH": str(HERE.parent)})
+    _, status, usage = os.wait4(process.pid, 0)
+    took = time.perf_counter() - start
+    if os.waitstatus_to_exitcode(status):
+        raise SystemExit(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
+    return took, usage.ru_maxrss / 1024
+
+
+def show(models: Measurement, processes: dict[str, dict[str, float]]) -> None:
+    """The table, and what the goals are stated in."""
+    table = Table(title=f"{models.rows:,} rows, {models.tokens:,} tokens, {models.cores} cores")
+    for column in ("route", "model ktok/s", "of the limit", "end to end rows/s", "seconds", "peak MiB"):
+        table.add_column(column, justify="left" if column == "route" else "right")
+    for route in models.routes:
+        process = processes[route.name]
+        table.add_row(
+            route.name,
+            f"{route.tokens_per_second / 1000:,.0f}",
+            f"{route.share_of_limit:.0%}",
+            f"{process['rows_per_second']:,.0f}",
+            f"{process['seconds']:.1f}",
+            f"{process['peak_mib']:,.0f}",
+        )
+    console = Console(width=100)
+    console.print(table)
+    by_name = {route.name: route for route in models.routes}
+    documented, fp32, int8 = (by_name[n] for n in ("PyTorch, documented", "toolchain fp32", "toolchain int8"))
+    plain = max(processes[name]["rows_per_second"] for name in processes if name.startswith("onnxruntime"))
+    whole = processes["toolchain fp32"]
+    console.print(
+        f"limit: {models.limit_tokens_per_second / 1000:,.0f} ktok/s at {models.gflop_per_second:.0f} GFLOP/s"
+    )
+    console.print(f"model, fp32: {documented.seconds / fp32.seconds:.2f} x documented PyTorch")
+    console.print(f"model, int8: {documented.seconds / int8.seconds:.2f} x documented PyTorch")
+    console.print(f"end to end, fp32: {whole['rows_per_second'] / plain:.2f} x the better plain onnxruntime")
+    console.print(f"end to end, fp32: {1 - fp32.seconds / whole['seconds']:.1%} of the time is not the model")
+
+
+if __name__ == "__main__":
+    main()
