@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from export.spec import ExportError, InvalidClassifier, Specification, check_vocabulary
+from export.errors import ExportError
+from export.spec import InvalidClassifier, Specification, check_vocabulary
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"

@@ -3,15 +3,22 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from export.spec import ExportError
+from export.errors import ExportError
 
 if TYPE_CHECKING:
     import onnxruntime
 
 _SUFFIX = "ExecutionProvider"
 _TF32_OFF = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+
+
+# x -> Relu -> y, float[1]: the smallest model every provider can run.
+PROBE = (
+    b"\x08\x07:7\n\x0c\n\x01x\x12\x01y\x22\x04Relu\x12\x05probeZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01"
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
 
 
 class RuntimeUnavailable(ExportError):
@@ -51,6 +58,7 @@ def open_session(
     chosen = [(full_name, {**_TF32_OFF.get(full_name, {}), **(options or {})})]
     if provider != "cpu":
         chosen.append((names["cpu"], {}))  # the string operators run there
+        _require_work(ort, provider, chosen[0])
     source = model if isinstance(model, bytes) else str(model)
     try:
         session = ort.InferenceSession(source, settings, providers=chosen)
@@ -58,10 +66,24 @@ def open_session(
         raise RuntimeUnavailable(f"no session on the provider {provider!r}: {_first_line(error)}") from error
     if session.get_providers()[0] != full_name:
         raise RuntimeUnavailable(
-            f"the provider {provider!r} is installed and does not take a session here (drivers or libraries missing?); "
-            f"use --provider cpu, or see: toolchain doctor"
+            f"the provider {provider!r} is installed and did not take the session; use --provider cpu, "
+            f"or see: toolchain doctor"
         )
     return session
+
+
+def _require_work(ort: Any, name: str, provider: tuple[str, Mapping[str, str]]) -> None:
+    """Raise where a provider cannot run even the smallest model by itself; some take a session and run none."""
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 4
+    settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        ort.InferenceSession(PROBE, settings, providers=[provider])
+    except Exception as error:
+        raise RuntimeUnavailable(
+            f"the provider {name!r} is installed and cannot run a model here (drivers or libraries missing?); "
+            f"use --provider cpu, or see: toolchain doctor. ONNX Runtime says: {_first_line(error)}"
+        ) from error
 
 
 def choose_provider(model: Path | bytes, provider: str) -> str:
@@ -77,7 +99,7 @@ def choose_provider(model: Path | bytes, provider: str) -> str:
     return "cpu"
 
 
-def _onnxruntime() -> "onnxruntime":
+def _onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:

@@ -10,16 +10,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from export.errors import ExportError
 from export.text import PADDING, UNKNOWN, Tokenizer
 
 Cell = Literal["gru", "rnn"]
 Weights = Mapping[str, NDArray[np.float32]]
 
 GATES: Mapping[Cell, int] = {"gru": 3, "rnn": 1}
-
-
-class ExportError(Exception):
-    """Anything this package refuses, with a message for its user: what is wrong, where, what to do."""
 
 
 class InvalidClassifier(ExportError):

@@ -9,20 +9,16 @@ ROOT = Path(__file__).parent.parent
 
 # Lowest first. A module may import from its own floor and those below.
 FLOORS = [
-    {"export.text", "export.spec"},
+    {"export.errors", "export.text", "export.spec"},
     {"export.*"},
     {"toolchain", "toolchain.errors"},
-    {"toolchain.recipes", "toolchain.models", "toolchain.records", "toolchain.inputs", "toolchain.imdb"},
+    {"toolchain.recipes", "toolchain.models", "toolchain.imdb", "toolchain.compression"},
+    {"toolchain.inputs", "toolchain.records"},
     {"toolchain.corpus"},
-    {
-        "toolchain.snapshot",
-        "toolchain.card",
-        "toolchain.scorer",
-        "toolchain.parts",
-        "toolchain.inputs",
-        "toolchain.rendering",
-    },
-    {"toolchain.training", "toolchain.scoring", "toolchain.evaluation", "toolchain.release", "toolchain.doctor"},
+    {"toolchain.snapshot", "toolchain.card", "toolchain.scorer"},
+    {"toolchain.metrics", "toolchain.parts", "toolchain.rendering"},
+    {"toolchain.training", "toolchain.evaluation", "toolchain.release"},
+    {"toolchain.scoring", "toolchain.doctor", "toolchain.bench"},
     {"toolchain.cli"},
     {"toolchain.__main__"},
 ]

@@ -4,14 +4,9 @@ import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from export.sessions import RuntimeUnavailable, cores, installed_providers, open_session
+from export.sessions import PROBE, RuntimeUnavailable, cores, installed_providers, open_session
 from toolchain import __version__
 
-# x -> Relu -> y, float[1]: the smallest model every provider can run.
-_PROBE = (
-    b"\x08\x07:7\n\x0c\n\x01x\x12\x01y\x22\x04Relu\x12\x05probeZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01"
-    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
-)
 _EXTRAS = {
     "scoring": ("toolchain[cpu]", ("onnxruntime", "onnxruntime-gpu"), 1),
     "training and export": ("toolchain[train]", ("torch", "torchtext", "onnx"), 3),
@@ -50,7 +45,7 @@ def examine() -> list[Finding]:
         names = []
     for name in names:
         try:
-            open_session(_PROBE, name)
+            open_session(PROBE, name)
             findings.append(Finding(f"provider {name}", "takes a session", True))
         except RuntimeUnavailable as error:
             findings.append(Finding(f"provider {name}", str(error), False))
