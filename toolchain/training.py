@@ -20,6 +20,8 @@ from toolchain.corpus import Corpus, batch_tensors, iterators
 from toolchain.errors import UsageError
 from toolchain.models import build_model
 from toolchain.recipes import Recipe
+from toolchain.resumption import FILE as RESUME_FILE
+from toolchain.resumption import Resumption, load_resumption, save_resumption
 from toolchain.snapshot import Snapshot, load_snapshot, save_snapshot
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
@@ -87,12 +89,15 @@ def fit(
     out: Path,
     on_epoch: Callable[[Epoch, bool], None] = lambda epoch, best: None,
     progress: Progress = lambda batches, title: batches,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Train, keep the checkpoint of the lowest validation loss in `out`, test it -> the metrics.
 
     Writes `txtclassification.pt`, `history.csv` (a line an epoch, as it ends) and `metrics.json`. `on_epoch` hears of
     every epoch and whether it is the best so far; `progress` wraps the batches of a pass. The same seed gives the same
-    checkpoint on the same machine. Raises `UsageError` where the loss stops being a number.
+    checkpoint on the same machine. Every finished epoch is kept in `resume.pt` until the run is complete: with `resume`
+    a killed run goes on behind it, to the same result as an undisturbed one. Raises `UsageError` where the loss stops
+    being a number, or where there is nothing of this run to resume.
     """
     torch.set_flush_denormal(True)  # vanishing gradients become subnormal, and the CPU crawls through those
     torch.manual_seed(settings.seed)
@@ -111,9 +116,18 @@ def fit(
         "versions": {"toolchain": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
     }
     out.mkdir(parents=True, exist_ok=True)
+    run = {**about, **asdict(settings)}
+    for name in ("settings", "versions", "epochs"):  # more epochs than were planned are no other run
+        del run[name]
     history: list[Epoch] = []
     best = math.inf
-    for number in range(1, settings.epochs + 1):
+    if resume:
+        resumption = load_resumption(out, run)
+        resumption.restore(model, optimizer)
+        train_batches.random_shuffler.random_state = resumption.shuffler
+        history = [Epoch(**line) for line in resumption.history]  # type: ignore[arg-type]
+        best = resumption.best
+    for number in range(len(history) + 1, settings.epochs + 1):
         start = time.perf_counter()
         train_loss, train_accuracy = train(model, optimizer, progress(train_batches, f"epoch {number} training"))
         loss, accuracy = evaluate(model, progress(validation_batches, f"epoch {number} validation"))
@@ -126,6 +140,18 @@ def fit(
             best = loss
             training = {**about, "epoch": number, "validation_loss": loss, "validation_accuracy": accuracy}
             save_snapshot(Snapshot(recipe.model, specification, corpus.vocabulary, model.state_dict(), training), out)
+        resumption = Resumption(
+            run=run,
+            epoch=number,
+            best=best,
+            history=[asdict(line) for line in history],
+            model=model.state_dict(),
+            optimizer=optimizer.state_dict(),
+            shuffler=train_batches.random_shuffler.random_state,
+            torch_state=torch.get_rng_state(),
+            cuda_states=torch.cuda.get_rng_state_all() if device.type == "cuda" else [],
+        )
+        save_resumption(resumption, out)
         on_epoch(epoch, loss == best)
     checkpoint = load_snapshot(out)
     model.load_state_dict(dict(checkpoint.state))
@@ -138,6 +164,7 @@ def fit(
     }
     save_snapshot(Snapshot(recipe.model, specification, corpus.vocabulary, checkpoint.state, metrics), out)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    (out / RESUME_FILE).unlink(missing_ok=True)
     return metrics
 
 

@@ -1,0 +1,114 @@
+"""A training that is killed goes on to the result of an undisturbed one."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from toolchain.corpus import Source, load_corpus, read_reviews, sample_folder
+from toolchain.errors import UsageError
+from toolchain.recipes import RECIPES
+from toolchain.resumption import FILE
+from toolchain.snapshot import load_snapshot
+from toolchain.training import Settings, fit
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "reviews.csv"
+    reviews = read_reviews(sample_folder() / "sample_train.csv")
+    rows = [f'"{text}",{label}\n' for text, label in zip(reviews.texts, reviews.labels, strict=True) if '"' not in text]
+    path.write_text("text,label\n" + "".join(rows[:400]), encoding="utf-8")
+    return path
+
+
+def train(data: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "toolchain", "train", "--data", str(data), "--epochs", "3", "--out", str(out)]
+    return subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
+
+
+def finish(training: subprocess.Popen[str]) -> str:
+    """What it said, after an end without an error."""
+    _, said = training.communicate()
+    assert training.returncode == 0, said
+    return said
+
+
+def wait_for_epochs(out: Path, count: int) -> None:
+    """Until the history names that many finished epochs and their state is on disk."""
+    for _ in range(1200):
+        history = out / "history.csv"
+        if (out / FILE).exists() and history.exists() and len(history.read_text().splitlines()) > count:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the training did not get that far")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed")
+    finish(train(data, out))
+    return out
+
+
+def assert_same(out: Path, undisturbed: Path) -> None:
+    ours, theirs = load_snapshot(out), load_snapshot(undisturbed)
+    assert all(torch.equal(ours.state[name], theirs.state[name]) for name in theirs.state)
+    figures = ("epoch", "validation_loss", "test_loss", "test_accuracy")
+    assert [ours.training[name] for name in figures] == [theirs.training[name] for name in figures]
+    columns = [
+        [line.rsplit(",", 1)[0] for line in (folder / "history.csv").read_text().splitlines()]  # all but the seconds
+        for folder in (out, undisturbed)
+    ]
+    assert columns[0] == columns[1]
+    assert not (out / FILE).exists()
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_killed_training_goes_on_to_the_same_checkpoint(
+    data: Path, undisturbed: Path, tmp_path: Path, epochs: int
+) -> None:
+    killed = train(data, tmp_path)
+    wait_for_epochs(tmp_path, epochs)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    finish(train(data, tmp_path, "--resume"))
+    assert_same(tmp_path, undisturbed)
+
+
+def test_an_interrupted_training_says_how_to_go_on(data: Path, undisturbed: Path, tmp_path: Path) -> None:
+    interrupted = train(data, tmp_path)
+    wait_for_epochs(tmp_path, 1)
+    interrupted.send_signal(signal.SIGINT)
+    _, said = interrupted.communicate()
+    assert interrupted.returncode == 130
+    assert "finished epochs are kept, go on: --resume" in said
+    assert "Traceback" not in said
+    finish(train(data, tmp_path, "--resume"))
+    assert_same(tmp_path, undisturbed)
+
+
+def test_another_training_is_not_resumed(data: Path, tmp_path: Path) -> None:
+    corpus = load_corpus(Source(str(data)), RECIPES["rnn"], 0)
+
+    def settings(seed: int) -> Settings:
+        return Settings(epochs=2, batch_size=64, learning_rate=1e-3, layers=1, seed=seed, device="cpu")
+
+    with pytest.raises(UsageError, match="there is no interrupted training to resume"):
+        fit(corpus, RECIPES["rnn"], settings(0), tmp_path, resume=True)
+
+    def stop(epoch: object, best: bool) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(corpus, RECIPES["rnn"], settings(0), tmp_path, on_epoch=stop)
+    with pytest.raises(UsageError, match=r"was another one \(seed was 0\)"):
+        fit(corpus, RECIPES["rnn"], settings(1), tmp_path, resume=True)
+    (tmp_path / FILE).write_bytes(b"not a file of ours")
+    with pytest.raises(UsageError, match="damaged; train anew without --resume"):
+        fit(corpus, RECIPES["rnn"], settings(0), tmp_path, resume=True)

@@ -1,0 +1,70 @@
+"""What an interrupted training needs to go on as if nothing had happened: `resume.pt`, written after every epoch."""
+
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from toolchain.errors import UsageError
+
+FILE = "resume.pt"
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """The state after `epoch` epochs. `run` is all that shapes the result; `shuffler` is Python's random state."""
+
+    run: Mapping[str, Any]
+    epoch: int
+    best: float
+    history: list[dict[str, float]]
+    model: Mapping[str, Tensor]
+    optimizer: Mapping[str, Any]
+    shuffler: tuple[Any, ...]
+    torch_state: Tensor
+    cuda_states: list[Tensor]
+
+    def restore(self, model: nn.Module, optimizer: Optimizer) -> None:
+        """Put the weights, the optimizer and the random states back."""
+        model.load_state_dict(dict(self.model))
+        optimizer.load_state_dict(dict(self.optimizer))
+        torch.set_rng_state(self.torch_state)
+        if self.cuda_states:
+            torch.cuda.set_rng_state_all(self.cuda_states)
+
+
+def save_resumption(resumption: Resumption, folder: Path) -> None:
+    """Write `folder/resume.pt`, whole or not at all."""
+    beside = folder / f".{FILE}.{os.getpid()}"
+    try:
+        with beside.open("wb") as file:
+            torch.save(vars(resumption), file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(folder / FILE)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load_resumption(folder: Path, run: Mapping[str, Any]) -> Resumption:
+    """Read `folder/resume.pt` without unpickling objects.
+
+    Raises `UsageError` where there is nothing to resume, or where it is of a run with other settings or data.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise UsageError(f"{path}: there is no interrupted training to resume; leave --resume out")
+    try:
+        found = Resumption(**torch.load(path, map_location="cpu", weights_only=True))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, OSError) as error:
+        raise UsageError(f"{path}: damaged; train anew without --resume") from error
+    if changed := sorted(name for name in run.keys() | found.run.keys() if run.get(name) != found.run.get(name)):
+        was = ", ".join(f"{name} was {found.run.get(name)}" for name in changed)
+        raise UsageError(f"{path}: the interrupted training was another one ({was}); leave --resume out to train anew")
+    return found
