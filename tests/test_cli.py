@@ -131,7 +131,7 @@ def test_a_missing_input_is_named(bundle: Path, tmp_path: Path) -> None:
         (b"", ["the file is empty", "header"]),
         (b"\n1,a\n", ["line 1 is blank", "header"]),
         (b"id,words\n1,a\n", ["no column named like text", "it has: id, words", "--text-column"]),
-        ("text\na\n".encode("utf-16"), ["UTF-16", "UTF-8"]),
+        ("text\na\n".encode("utf-16-le"), ["UTF-16", "UTF-8", "--encoding"]),
         ("text,größe\na,b\n".encode("latin-1"), ["expected UTF-8"]),
     ],
     ids=["empty", "blank header", "no text column", "UTF-16", "Latin-1"],

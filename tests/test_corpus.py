@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from toolchain.corpus import Source, load_corpus, read_reviews, read_test_reviews, sample_folder
+from toolchain.corpus import Source, load_corpus, read_reviews, read_test_reviews, read_texts, sample_folder
 from toolchain.errors import UsageError
 from toolchain.imdb import imdb_folder
 from toolchain.recipes import RECIPES
@@ -195,3 +195,11 @@ def test_an_archive_that_leaves_the_folder_is_refused(serve: type[Server], tmp_p
 def test_without_a_network_the_place_for_the_data_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"put the unpacked data in .*imdb/aclImdb, or name it: --data PATH/aclImdb"):
         imdb_folder(tmp_path, "http://127.0.0.1:1/aclImdb_v1.tar.gz")
+
+
+def test_a_text_and_its_label_may_stand_in_nested_objects(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.jsonl"
+    path.write_text('{"review": {"body": "good", "stars": {"label": "pos"}}}\n{"review": {"body": "bad"}}\n')
+    reviews = read_reviews(path, "review.body", "review.stars.label")
+    assert (reviews.texts, reviews.labels, len(reviews.skipped)) == (["good"], ["pos"], 1)
+    assert read_texts(Source(str(path), "review.body")) == ["good", "bad"]

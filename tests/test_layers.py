@@ -15,7 +15,7 @@ FLOORS = [
     {"toolchain.recipes", "toolchain.models", "toolchain.imdb", "toolchain.compression"},
     {"toolchain.inputs", "toolchain.records"},
     {"toolchain.corpus"},
-    {"toolchain.snapshot", "toolchain.card", "toolchain.scorer"},
+    {"toolchain.snapshot", "toolchain.resumption", "toolchain.card", "toolchain.scorer"},
     {"toolchain.metrics", "toolchain.parts", "toolchain.rendering"},
     {"toolchain.training", "toolchain.evaluation", "toolchain.release"},
     {"toolchain.scoring", "toolchain.doctor", "toolchain.bench"},

@@ -1,8 +1,10 @@
 """What a killed, stopped or damaged scoring job promises: nothing is lost twice, and the end is the undisturbed one."""
 
 import csv
+import gzip
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -21,8 +23,11 @@ from toolchain.parts import JOURNAL
 from toolchain.scorer import Scorer
 from toolchain.scoring import Interrupted, Options, Summary, score_file
 
-ROWS = 20_000
+ROWS = 12_000
 WINDOW = 200
+# How often a job is killed, by the ending of its input, and when: the windows before, and seconds behind them.
+KILLED = {".csv": 7, ".jsonl": 6, ".csv.gz": 6, ".jsonl.gz": 6}
+MOMENTS = random.Random(0)
 JOB = """
 import sys, toolchain.scoring
 from toolchain.cli import app
@@ -36,8 +41,9 @@ def write_rows(path: Path, texts: list[str], rows: int) -> Path:
     values = [
         (number, "" if number % 50 == 7 else " ".join(texts[number % len(texts)].split()[:6])) for number in range(rows)
     ]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        if path.suffix == ".csv":
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "wt", encoding="utf-8", newline="") as file:
+        if ".csv" in path.suffixes:
             csv.writer(file, lineterminator="\n").writerows([("id", "text"), *values])
         else:
             file.writelines(json.dumps({"id": number, "text": text}) + "\n" for number, text in values)
@@ -80,24 +86,32 @@ def texts(sample_csv: Path) -> list[str]:
 def undisturbed(bundle: Path, texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """By file ending: a folder with `in`, and with `out` and its rejects as a run that nothing stopped wrote them."""
     folders = {}
-    for suffix in (".csv", ".jsonl"):
+    for suffix in KILLED:
         folders[suffix] = tmp_path_factory.mktemp("undisturbed")
         source, output = folders[suffix] / f"in{suffix}", folders[suffix] / f"out{suffix}"
         process = job(write_rows(source, texts, ROWS), "-o", output, "--bundle", bundle)
         _, messages = process.communicate(timeout=120)
         assert process.returncode == 0, messages
-        assert output.read_bytes().count(b"\n") == ROWS - ROWS // 50 + (suffix == ".csv")
+        scored = gzip.decompress(output.read_bytes()) if suffix.endswith(".gz") else output.read_bytes()
+        assert scored.count(b"\n") == ROWS - ROWS // 50 + (".csv" in suffix)
     return folders
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
-@pytest.mark.parametrize("windows", [1, 13, 29, 46, 60])
+@pytest.mark.parametrize(
+    ("suffix", "windows", "delay"),
+    [
+        (suffix, windows, MOMENTS.uniform(0, 0.01))
+        for suffix, times in KILLED.items()
+        for windows in sorted(MOMENTS.sample(range(1, ROWS // WINDOW * 3 // 4), times))
+    ],
+)
 def test_a_killed_job_goes_on_where_it_was_and_ends_as_an_undisturbed_one(
-    suffix: str, windows: int, bundle: Path, undisturbed: dict[str, Path], tmp_path: Path
+    suffix: str, windows: int, delay: float, bundle: Path, undisturbed: dict[str, Path], tmp_path: Path
 ) -> None:
     source, output = undisturbed[suffix] / f"in{suffix}", tmp_path / f"out{suffix}"
     process = job(source, "-o", output, "--bundle", bundle)
     wait_for_windows(output, windows, process)
+    time.sleep(delay)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL

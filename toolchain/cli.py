@@ -1,5 +1,7 @@
 """The command line: it parses, calls one function, and prints. Data goes to stdout, everything else to stderr."""
 
+import contextlib
+import csv
 import functools
 import json
 import signal
@@ -12,13 +14,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from export.spec import ExportError
+from export.errors import ExportError
 from toolchain import __version__
 from toolchain.errors import CheckFailed, UsageError
+from toolchain.records import MAX_ROW_BYTES
 
 if TYPE_CHECKING:
     from export.parity import Comparison
-    from toolchain.scoring import Summary
+    from toolchain.metrics import LabelMetrics
+    from toolchain.scoring import Preview, Summary
 
 app = typer.Typer(
     help="Train small review classifiers, export them as one text-in file, prove the export, score files with it.",
@@ -95,6 +99,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for the snapshot.")] = Path("snapshot"),
     text_column: Annotated[str | None, typer.Option(help=_TEXT_HELP)] = None,
     label_column: Annotated[str | None, typer.Option(help="Column or field with the label.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training in --out.")] = False,
     test_data: Annotated[
         Path | None, typer.Option(help="CSV/JSONL file to test on. Default: a tenth is held out.")
     ] = None,
@@ -106,6 +111,7 @@ def train(
     """
     from toolchain.corpus import Source, load_corpus
     from toolchain.recipes import RECIPES
+    from toolchain.resumption import FILE as RESUME_FILE
     from toolchain.training import Epoch, Settings, fit
 
     if recipe not in RECIPES:
@@ -135,7 +141,12 @@ def train(
         seed=seed,
         device=device,
     )
-    metrics = fit(corpus, chosen, settings, out, on_epoch, _progress)
+    try:
+        metrics = fit(corpus, chosen, settings, out, on_epoch, _progress, resume)
+    except KeyboardInterrupt:
+        kept = "finished epochs are kept, go on: --resume" if (out / RESUME_FILE).exists() else "no epoch was finished"
+        messages.print(f"interrupted; {kept}")
+        raise typer.Exit(130) from None
     messages.print(
         f"best epoch {metrics['epoch']}: test loss {metrics['test_loss']:.4f}, "
         f"accuracy {metrics['test_accuracy']:.2f} % on {metrics['reviews']['test']:,} reviews, "
@@ -256,7 +267,10 @@ def verify(
 
 @_command
 def score(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="CSV or JSONL files; - is standard input.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT...", help="CSV or JSONL files, or folders of them; - is standard input."),
+    ],
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="Output file, a folder for several inputs, or - for stdout.")
     ] = None,
@@ -271,9 +285,40 @@ def score(
     on_error: Annotated[
         Literal["reject", "fail"], typer.Option(help="A row that cannot be scored: set it aside, or stop.")
     ] = "reject",
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="Of the input, such as latin-1; the output is UTF-8. Default: UTF-8, or UTF-16 by its mark."),
+    ] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(help="Of a CSV: , ; | or \\t. Default: found in its header; kept in the output.")
+    ] = None,
+    max_row_bytes: Annotated[int, typer.Option(min=1024, help="Longer rows are rejected.")] = MAX_ROW_BYTES,
     max_rejects: Annotated[
         str, typer.Option(help="Exit status 1 if more of the rows are rejected: a share such as 10%.")
     ] = "10%",
+    label_column: Annotated[
+        str | None, typer.Option(help="Column with the true label: adds accuracy and more to the summary.")
+    ] = None,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Add a field a class: p_LABEL.")] = False,
+    min_confidence: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Add a field abstain: true where the confidence is below this.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(metavar="NAME,…", help="Keep only these columns; may be repeated.")
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(metavar="NAME,…", help="Leave these columns out; may be repeated.")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="Keep this column alone (and those of --keep), and name rejected rows by it.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Score only the first rows of each input.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be read, and the first predictions; write nothing.")
+    ] = False,
+    summary_file: Annotated[
+        Path | None, typer.Option("--summary", metavar="FILE", help="Write the summaries to this JSON file.")
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Continue an interrupted run of the same job.")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summaries as JSON.")] = False,
@@ -281,23 +326,42 @@ def score(
     """Score review files: the rows as they are, with `prediction` and `confidence` behind them.
 
     reviews.csv becomes reviews.scored.csv; rows that cannot be scored go to reviews.csv.rejected.jsonl. A run that was
-    killed continues when it is started again.
+    killed continues when it is started again. Files that end in .gz, .bz2, .xz or .zst are read and written packed.
 
     Example: [bold]toolchain score reviews.csv more.jsonl -o scored/[/]
     """
     import dataclasses
 
-    from toolchain.inputs import output_path
+    from toolchain.inputs import expand, output_path
     from toolchain.scorer import Scorer
-    from toolchain.scoring import Interrupted, Options, check_rejects, score_file
+    from toolchain.scoring import Interrupted, Options, check_rejects, preview_file, score_file, write_summaries
 
-    options = Options(text_column, on_error, _share(max_rejects), resume)
-    outputs = [output_path(source, out, len(inputs) > 1) for source in inputs]
+    options = Options(
+        text_column=text_column,
+        on_error=on_error,
+        max_rejects=_share(max_rejects),
+        resume=resume,
+        label_column=label_column,
+        probabilities=probabilities,
+        min_confidence=min_confidence,
+        keep=_names(keep),
+        drop=_names(drop),
+        id_column=id_column,
+        limit=limit,
+        encoding=encoding,
+        delimiter=delimiter and delimiter.replace("\\t", "\t"),
+        max_row_bytes=max_row_bytes,
+    )
+    named, inputs = inputs, expand(inputs)
+    outputs = [output_path(source, out, len(inputs) > 1 or inputs != named) for source in inputs]
     if twice := next((output for output in outputs if outputs.count(output) > 1), None):
         raise UsageError(
             f"several inputs would be written to {twice}; score them one by one, or name a folder: -o FOLDER"
         )
-    if as_json and "-" in outputs:
+    if summary_file and (dry_run or not summary_file.absolute().parent.is_dir()):
+        reason = "--dry-run writes nothing" if dry_run else f"{summary_file.parent} is not a folder"
+        raise UsageError(f"--summary {summary_file}: {reason}")
+    if as_json and "-" in outputs and not dry_run:
         raise UsageError("--json and the rows cannot both go to standard output; name a file: -o FILE")
     chosen = bundle or Path("bundle")
     provider_options = dict(_key_value(option) for option in provider_option or [])
@@ -306,29 +370,38 @@ def score(
     stop = _StopSignals()
     failures: list[CheckFailed] = []
     summaries = []
-    with Scorer(chosen, provider, provider_options, precision) as scorer, stop:
+    with Scorer(chosen, provider, provider_options, precision) as scorer, contextlib.nullcontext() if dry_run else stop:
         if not quiet:
             messages.print(f"model {_escape(str(chosen))}/{scorer.model} on {scorer.provider}")
+        if dry_run:
+            previews = [preview_file(scorer, *files, options) for files in zip(inputs, outputs, strict=True)]
+            if as_json:
+                _print_json([dataclasses.asdict(preview) for preview in previews])
+            else:
+                for preview in previews:
+                    _print_preview(preview, str(chosen))
+            return
         for source, output in zip(inputs, outputs, strict=True):
             try:
                 with _ScoreProgress(source, quiet) as progress:
                     summary = score_file(scorer, source, output, options, progress.update, stop.requested)
-                summaries.append(dataclasses.asdict(summary))
+                summaries.append(summary)
                 if not quiet:
                     _print_summary(summary)
                 check_rejects(summary, options)
             except CheckFailed as error:
-                if len(inputs) == 1:
-                    raise
-                messages.print(f"[bold red]error:[/] {_escape(str(error))}")
                 failures.append(error)
+                if len(inputs) > 1:
+                    messages.print(f"[bold red]error:[/] {_escape(str(error))}")
             except Interrupted as error:
                 messages.print(f"[yellow]interrupted:[/] {_escape(str(error))}")
                 raise typer.Exit(128 + stop.number) from None
     if as_json:
-        _print_json(summaries)
+        _print_json([dataclasses.asdict(summary) for summary in summaries])
+    if summary_file:
+        write_summaries(summaries, summary_file)
     if failures:
-        raise CheckFailed(f"{len(failures)} of {len(inputs)} inputs failed")
+        raise failures[0] if len(inputs) == 1 else CheckFailed(f"{len(failures)} of {len(inputs)} inputs failed")
 
 
 @_command
@@ -483,6 +556,61 @@ def _print_summary(summary: "Summary") -> None:
     messages.print(_escape(f"output: {'standard output' if summary.output == '-' else summary.output}"))
     if summary.rejects:
         messages.print(_escape(f"rejects: {summary.rejects}"))
+    if summary.abstained is not None:
+        messages.print(f"abstained: {summary.abstained:,} of {summary.scored:,} rows, below --min-confidence")
+    if summary.label_metrics:
+        _print_label_metrics(summary.label_metrics)
+
+
+def _print_label_metrics(metrics: "LabelMetrics") -> None:
+    """A line a true label: how often it was predicted as which, and its figures."""
+
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{value:.4f}"
+
+    table = Table(show_edge=False)
+    table.add_column("true label")
+    for heading in (*(f"as {label}" for label in metrics.classes), "support", "precision", "recall", "F1"):
+        table.add_column(_escape(heading), justify="right")
+    for label, figures in metrics.classes.items():
+        counts = [f"{count:,}" for count in (*metrics.confusion[label].values(), figures.support)]
+        table.add_row(_escape(label), *counts, *map(share, (figures.precision, figures.recall, figures.f1)))
+    if metrics.accuracy is None:
+        messages.print(_escape(f"no scored row has a label of the model in {metrics.column!r}"))
+    else:
+        messages.print(
+            f"against {_escape(repr(metrics.column))}: accuracy {metrics.accuracy:.2%}, "
+            f"log-loss {metrics.log_loss:.4f} on {metrics.labelled:,} labelled rows; {metrics.unlabelled:,} unlabelled"
+        )
+        messages.print(table)
+
+
+def _print_preview(preview: "Preview", model: str) -> None:
+    """A dry run's findings on stdout."""
+    lines = {
+        "input": preview.input,
+        "format": preview.format,
+        "columns": ", ".join(preview.columns) or "none",
+        "text column": preview.text_column,
+        **({"label column": preview.label_column} if preview.label_column else {}),
+        "output": "standard output" if preview.output == "-" else preview.output,
+        "output columns": ", ".join(preview.output_columns),
+        "model": f"{model}/{preview.model} on {preview.provider}",
+        "first window": f"{preview.records:,} rows, {preview.rejected:,} of them would be rejected",
+    }
+    for name, value in lines.items():
+        results.print(f"{name:15s} {_escape(value)}", soft_wrap=True)
+    table = Table(show_edge=False)
+    for column in ("line", "prediction", "confidence", "text"):
+        table.add_column(column, justify="right" if column in ("line", "confidence") else "left")
+    for row in preview.rows:
+        if row.confidence is None:
+            table.add_row(f"{row.line:,}", "rejected", "", _escape(row.reason or ""))
+        else:
+            table.add_row(
+                f"{row.line:,}", _escape(row.prediction or ""), f"{row.confidence:.6f}", _escape(row.text or "")
+            )
+    results.print(table)
 
 
 class _ScoreProgress:
@@ -544,6 +672,11 @@ def _share(value: str) -> float:
     if not 0 <= share <= 1:
         raise UsageError(f"--max-rejects {value}: expected a share of the rows, such as 10% or 0.1")
     return share
+
+
+def _names(values: Sequence[str] | None) -> tuple[str, ...]:
+    """`["a,b", "c"]` -> `("a", "b", "c")`; a name with a comma stands in quotes, as in a CSV file."""
+    return tuple(name for value in values or [] for name in next(csv.reader([value], skipinitialspace=True)) or [""])
 
 
 def _key_value(option: str) -> tuple[str, str]:

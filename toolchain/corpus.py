@@ -152,8 +152,9 @@ def read_reviews(path: Path, text_column: str | None = None, label_column: str |
         reader = open_reader(stream, str(path), None)
         text_column = find_column(reader, text_column, TEXT_COLUMNS, "--text-column NAME")
         label_column = find_column(reader, label_column, LABEL_COLUMNS, "--label-column NAME")
+        text_of, label_of = reader.getter(text_column), reader.getter(label_column)
         for record in reader:
-            text, label = record.fields.get(text_column), record.fields.get(label_column)
+            text, label = text_of(record.fields), label_of(record.fields)
             if not isinstance(text, str) or is_blank(text):
                 skipped.append(f"{path}:{record.line}: {record.error or f'no text in column {text_column!r}'}")
             elif label is None or isinstance(label, dict | list | float) or not str(label).strip():
@@ -173,8 +174,8 @@ def read_texts(source: Source) -> list[str]:
         return read_test_reviews(source).texts
     with _open(Path(source.data)) as stream:
         reader = open_reader(stream, source.data, None)
-        column = find_column(reader, source.text_column, TEXT_COLUMNS, "--text-column NAME")
-        texts = [record.fields.get(column) for record in reader]
+        text_of = reader.getter(find_column(reader, source.text_column, TEXT_COLUMNS, "--text-column NAME"))
+        texts = [text_of(record.fields) for record in reader]
     return [clean(text) for text in texts if isinstance(text, str)]
 
 

@@ -7,11 +7,13 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from toolchain.compression import check_suffix, compressing, split_suffix
 from toolchain.errors import UsageError
 
 JOURNAL = "journal.jsonl"
@@ -19,7 +21,10 @@ JOURNAL = "journal.jsonl"
 
 @dataclass(frozen=True)
 class WindowEntry:
-    """One finished window in the journal. `end_offset` (bytes) and `end_line` are where the next one begins."""
+    """One finished window in the journal. `end_offset` (bytes) and `end_line` are where the next one begins.
+
+    The last fields are for jobs that ask for them: rows under the confidence limit, and `LabelCounts`.
+    """
 
     window: int
     scored: int
@@ -31,6 +36,10 @@ class WindowEntry:
     end_line: int
     rows_bytes: int
     rejects_bytes: int
+    abstained: int = 0
+    confusion: Sequence[Sequence[int]] = ()
+    log_loss: float = 0.0
+    unlabelled: int = 0
 
 
 class Parts:
@@ -41,6 +50,7 @@ class Parts:
 
         Raises `UsageError` where the parts of a different job stand in the way and `resume` is on.
         """
+        check_suffix(split_suffix(output)[1], str(output))
         self.output = output
         self.folder = output.with_name(output.name + ".parts")
         self.entries: list[WindowEntry] = []
@@ -51,7 +61,8 @@ class Parts:
             self._load(job)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._journal = (self.folder / JOURNAL).open("ab")
+            # Unbuffered: what a full disk refused must not come again when the file is closed.
+            self._journal = (self.folder / JOURNAL).open("ab", buffering=0)
             if self._journal.tell() == 0:
                 self._append(job)
         except OSError as error:
@@ -61,19 +72,26 @@ class Parts:
 
     def commit(self, entry: WindowEntry, rows: bytes, rejects: bytes) -> None:
         """Write a window's part, make it durable, then name it in the journal."""
-        for path, data in zip(self._paths(entry.window), (rows, rejects), strict=True):
-            if data:
-                with path.open("wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-        self._append(asdict(entry))
+        with self._writing():
+            for path, data in zip(self._paths(entry.window), (rows, rejects), strict=True):
+                if data:
+                    with path.open("wb") as file:
+                        file.write(data)
+                        file.flush()
+                        os.fsync(file.fileno())
+            self._append(asdict(entry))
         self.entries.append(entry)
 
     def publish(self, header: bytes, rejects: Path) -> None:
-        """Join the parts into the output and the rejects, and rename both into place; an output is whole or absent."""
-        self._join([entry.window for entry in self.entries if entry.rejects_bytes], 1, b"", rejects)
-        self._join([entry.window for entry in self.entries if entry.rows_bytes], 0, header, self.output)
+        """Join the parts into the output and the rejects, and rename both into place; an output is whole or absent.
+
+        An output whose name says so is compressed here: the parts are plain, so that it does not matter where they were
+        cut.
+        """
+        with self._writing():
+            self._join([entry.window for entry in self.entries if entry.rejects_bytes], 1, b"", rejects, "")
+            suffix = split_suffix(self.output)[1]
+            self._join([entry.window for entry in self.entries if entry.rows_bytes], 0, header, self.output, suffix)
         self.discard()
 
     def discard(self) -> None:
@@ -89,22 +107,33 @@ class Parts:
         return self.folder / f"{window:09d}.rows", self.folder / f"{window:09d}.rejects"
 
     def _append(self, values: Mapping[str, Any]) -> None:
-        self._journal.write(json.dumps(values).encode() + b"\n")
-        self._journal.flush()
+        line = json.dumps(values).encode() + b"\n"
+        while line:
+            line = line[self._journal.write(line) :]
         os.fsync(self._journal.fileno())
 
-    def _join(self, windows: Sequence[int], which: int, header: bytes, target: Path) -> None:
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A write that fails costs nothing that the journal names."""
+        try:
+            yield
+        except OSError as error:
+            raise UsageError(
+                f"{self.folder}: cannot write ({error.strerror or error}); make room, and run the same command again"
+            ) from error
+
+    def _join(self, windows: Sequence[int], which: int, header: bytes, target: Path, suffix: str) -> None:
         if not windows and not header:
             target.unlink(missing_ok=True)  # what an earlier run left there is not this run's
             return
         joined = self.folder / ("rows", "rejects")[which]
-        with joined.open("wb") as out:
+        with compressing(joined, suffix) as out:
             out.write(header)
             for window in windows:
                 with self._paths(window)[which].open("rb") as part:
                     shutil.copyfileobj(part, out, 1 << 20)
-            out.flush()
-            os.fsync(out.fileno())
+        with joined.open("rb+") as file:
+            os.fsync(file.fileno())
         joined.replace(target)
 
     def _load(self, job: Mapping[str, Any]) -> None:

@@ -5,22 +5,24 @@ the next line that parses.
 """
 
 import csv
+import operator
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import orjson
 
+from toolchain.compression import split_suffix
 from toolchain.errors import UsageError
 
 Format = Literal["csv", "jsonl"]
 
-FORMATS: Mapping[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
+FORMATS: Mapping[str, Format] = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 TEXT_COLUMNS = ("text", "review", "content", "body", "comment", "message", "sentence", "document", "review_text")
 LABEL_COLUMNS = ("label", "sentiment", "class", "category", "target", "polarity")
+DELIMITERS = (",", "\t", ";", "|")
 MAX_ROW_BYTES = 16 * 2**20
 
 BOM = b"\xef\xbb\xbf"
@@ -63,6 +65,7 @@ class Reader:
     format: Format
     header: bytes
     columns: tuple[str, ...]
+    delimiter = ","
 
     def __init__(self, stream: BinaryIO, name: str, max_row_bytes: int) -> None:
         self.name = name
@@ -73,6 +76,27 @@ class Reader:
 
     def __iter__(self) -> Iterator[Record]:
         raise NotImplementedError
+
+    def holds(self, column: str) -> bool:
+        """Whether the records have this column, as far as they are known before they are read."""
+        return column in self.columns
+
+    def getter(self, column: str) -> Callable[[Mapping[str, Any]], Any]:
+        """What takes the column's value from a record's `fields`, None where there is none.
+
+        A name with dots that is no column itself is a path into nested objects: `review.body`.
+        """
+        if column in self.columns or "." not in column:
+            return operator.methodcaller("get", column)
+        path = column.split(".")
+
+        def nested(fields: Mapping[str, Any]) -> Any:
+            value: Any = fields
+            for name in path:
+                value = value.get(name) if isinstance(value, Mapping) else None
+            return value
+
+        return nested
 
     def _read_line(self) -> _Line | None:
         """The next line up to and with its `\\n`, or None at the end. Holds no more than the limit in memory."""
@@ -103,15 +127,34 @@ class CsvReader(Reader):
 
     format = "csv"
 
-    def __init__(self, stream: BinaryIO, name: str, max_row_bytes: int = MAX_ROW_BYTES, delimiter: str = ",") -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        name: str,
+        max_row_bytes: int = MAX_ROW_BYTES,
+        delimiter: str | None = None,
+        wanted: Sequence[str] = TEXT_COLUMNS,
+    ) -> None:
+        """Without a `delimiter` it is the one under which the header has one of the `wanted` columns."""
         super().__init__(stream, name, max_row_bytes)
         csv.field_size_limit(sys.maxsize)
-        self._delimiter = delimiter
         self._tail = b""
         self._ahead: deque[_Line] = deque()
+        self.delimiter = delimiter or self._detect_delimiter(wanted)
         self._taken: list[_Line] = []
         self._parser = self._new_parser()
         self.columns = self._read_header()
+
+    def _detect_delimiter(self, wanted: Sequence[str]) -> str:
+        if (line := self._next_line()) is None:
+            return DELIMITERS[0]
+        self._ahead.appendleft(line)
+        text = line.data.decode("utf-8", _DECODING).removeprefix("\ufeff")
+        for delimiter in DELIMITERS:
+            names = next(csv.reader([text], delimiter=delimiter), [])
+            if not {name.strip().lower() for name in wanted}.isdisjoint(name.strip().lower() for name in names):
+                return delimiter
+        return DELIMITERS[0]
 
     def _read_header(self) -> tuple[str, ...]:
         try:
@@ -141,8 +184,12 @@ class CsvReader(Reader):
 
     def __iter__(self) -> Iterator[Record]:
         bad: list[_Line] = []
+        bad_size = 0
         reason = ""
         while True:
+            if bad_size > self.max_row_bytes:
+                yield self._record(bad, {}, reason)
+                bad, bad_size, reason = [], 0, ""
             failure: str | None = None
             fields: list[str] = []
             try:
@@ -157,6 +204,7 @@ class CsvReader(Reader):
             if failure is None and not fields and len(self.columns) > 1:
                 if bad:
                     bad += lines
+                    bad_size += sum(line.size for line in lines)
                 else:  # an empty line is no row
                     self._record(lines, {}, None)
                 continue
@@ -165,7 +213,7 @@ class CsvReader(Reader):
                 if len(lines) > 1 and sum(line.data.count(b'"') for line in lines) % 2 == 0:
                     # Every quote has its end: one whole record, and the lines inside its text are no rows.
                     yield self._record(bad + lines, {}, reason or failure)
-                    bad, reason = [], ""
+                    bad, bad_size, reason = [], 0, ""
                     continue
             if failure is not None:
                 lenient = self._parse_alone(lines[0])
@@ -176,16 +224,14 @@ class CsvReader(Reader):
                     else:
                         reason = reason or failure
                         bad.append(lines[0])
-                        if sum(line.size for line in bad) > self.max_row_bytes:
-                            yield self._record(bad, {}, reason)
-                            bad, reason = [], ""
+                        bad_size += lines[0].size
                     self._parser = self._new_parser()
                     continue
                 lines, fields = lines[:1], lenient
                 self._parser = self._new_parser()
             if bad:
                 yield self._record(bad, {}, reason)
-                bad, reason = [], ""
+                bad, bad_size, reason = [], 0, ""
             yield self._good(lines, fields or [""])
         if bad:
             yield self._record(bad, {}, reason)
@@ -198,7 +244,7 @@ class CsvReader(Reader):
         )
 
     def _new_parser(self) -> Iterator[list[str]]:
-        return csv.reader(self._feed(), delimiter=self._delimiter, strict=True)
+        return csv.reader(self._feed(), delimiter=self.delimiter, strict=True)
 
     def _feed(self) -> Iterator[str]:
         """Lines for the parser; what it takes for one row collects in `_taken`."""
@@ -249,7 +295,7 @@ class CsvReader(Reader):
         if line.size != len(line.data):
             return None
         end_mark = "end of line"
-        rows = csv.reader([line.data.decode("utf-8", _DECODING), end_mark], delimiter=self._delimiter)
+        rows = csv.reader([line.data.decode("utf-8", _DECODING), end_mark], delimiter=self.delimiter)
         try:
             fields = next(rows)
             return fields if next(rows, None) == [end_mark] and len(fields) == len(self.columns) else None
@@ -284,6 +330,11 @@ class JsonlReader(Reader):
         self._offset, self._line = offset, line
         self._first.clear()
         self._rest = self._parse()
+
+    def holds(self, column: str) -> bool:
+        """Whether one of the first records has this field, or a value at this path."""
+        value = self.getter(column)
+        return column in self.columns or not self.columns or any(value(r.fields) is not None for r in self._first)
 
     def __iter__(self) -> Iterator[Record]:
         while self._first:
@@ -332,21 +383,36 @@ def refuse_other_encodings(start: bytes, name: str) -> None:
         encoding = "another encoding (Latin-1?)"
     else:
         return
-    raise UsageError(f"{name}: the file is in {encoding}; expected UTF-8. Convert it: iconv -f … -t UTF-8 {name}")
+    raise UsageError(
+        f"{name}: the file is in {encoding}; expected UTF-8. Name it: score --encoding, or "
+        f"convert it: iconv -f … -t UTF-8 {name}"
+    )
 
 
-def open_reader(stream: BinaryIO, name: str, format: Format | None, max_row_bytes: int = MAX_ROW_BYTES) -> Reader:
+def open_reader(
+    stream: BinaryIO,
+    name: str,
+    format: Format | None,
+    max_row_bytes: int = MAX_ROW_BYTES,
+    delimiter: str | None = None,
+    wanted: Sequence[str] = TEXT_COLUMNS,
+) -> Reader:
     """A reader for `format`, which `None` takes from the name's ending, else from the first byte (`{` is JSONL).
 
-    `stream` needs `peek` where neither says it (a buffered file has it). Raises `UsageError` on a CSV without a header.
+    The ending of a compressed file is the one before: `stream` has it unpacked. A CSV's `delimiter`, where it is not
+    given, is a tab in a `.tsv`, else the first of `DELIMITERS` that cuts the header so that it has one of the `wanted`
+    columns, else the comma. `stream` needs `peek` where the name does not say the format (a buffered file has it).
+    Raises `UsageError` on a CSV without a header.
     """
+    ending = split_suffix(name)[0].suffix.lower()
     if format is None:
-        format = FORMATS.get(Path(name).suffix.lower())
+        format = FORMATS.get(ending)
     if format is None:
         start = stream.peek(4).removeprefix(BOM).lstrip()  # type: ignore[attr-defined]
         format = "jsonl" if start.startswith(b"{") else "csv"
-    reader = CsvReader if format == "csv" else JsonlReader
-    return reader(stream, name, max_row_bytes)
+    if format == "jsonl":
+        return JsonlReader(stream, name, max_row_bytes)
+    return CsvReader(stream, name, max_row_bytes, delimiter or ("\t" if ending == ".tsv" else None), wanted)
 
 
 def find_column(reader: Reader, wanted: str | None, usual: tuple[str, ...], option: str) -> str:
@@ -356,7 +422,7 @@ def find_column(reader: Reader, wanted: str | None, usual: tuple[str, ...], opti
     """
     columns = ", ".join(reader.columns) or "none"
     if wanted is not None:
-        if wanted in reader.columns or (reader.format == "jsonl" and not reader.columns):
+        if reader.holds(wanted):
             return wanted
         raise UsageError(f"{reader.name}: no column {wanted!r}; it has: {columns}")
     names = {column.strip().lower(): column for column in reversed(reader.columns)}

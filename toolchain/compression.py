@@ -1,0 +1,92 @@
+"""Compressed files, by the last ending of their name: `.gz`, `.bz2` and `.xz` always, `.zst` with pyarrow."""
+
+import bz2
+import gzip
+import lzma
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from toolchain.errors import UsageError
+
+SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
+"""A file's ending -> the tool that unpacks it."""
+
+_CHUNK = 1 << 16
+_DAMAGE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+
+
+class BrokenInput(UsageError):
+    """An input that ends or turns to noise in its middle; what came before was read."""
+
+
+def split_suffix(name: str | Path) -> tuple[Path, str]:
+    """`reviews.csv.gz` -> `reviews.csv`, `.gz`; the second is empty where the file is not compressed."""
+    path = Path(name)
+    suffix = path.suffix.lower()
+    return (path.with_suffix(""), path.suffix) if suffix in SUFFIXES else (path, "")
+
+
+def check_suffix(suffix: str, name: str) -> None:
+    """Raise `UsageError` where the compression needs what is not installed."""
+    if suffix.lower() == ".zst":
+        _pyarrow(name)
+
+
+def decompressed(file: BinaryIO, suffix: str, name: str) -> Iterator[bytes]:
+    """The bytes of a compressed file, piece by piece. Raises `BrokenInput` where it is damaged, behind the last good
+    piece."""
+    stream: Any
+    match suffix.lower():
+        case ".gz":
+            stream = gzip.GzipFile(fileobj=file, mode="rb")
+        case ".bz2":
+            stream = bz2.BZ2File(file)
+        case ".xz":
+            stream = lzma.LZMAFile(file)  # noqa: SIM115 - the file below is the caller's to close
+        case _:
+            stream = _pyarrow(name).CompressedInputStream(file, "zstd")
+    # `read` waits for as much as was asked for, and at a break it loses what it had; `read1` does not.
+    read = getattr(stream, "read1", stream.read)
+    while True:
+        try:
+            piece = bytes(read(_CHUNK))
+        except _DAMAGE as error:
+            raise BrokenInput(
+                f"{name}: the compressed data is damaged or cut off ({error}); fetch it again, or unpack what is whole "
+                f"and score that: {SUFFIXES[suffix.lower()]} -dc {name} > {split_suffix(name)[0]}"
+            ) from error
+        if not piece:
+            return
+        yield piece
+
+
+@contextmanager
+def compressing(path: Path, suffix: str) -> Iterator[BinaryIO]:
+    """A file to write that is compressed as `suffix` says; the same bytes in always make the same file."""
+    with ExitStack() as stack:
+        if suffix.lower() == ".zst":
+            yield cast(BinaryIO, stack.enter_context(_pyarrow(str(path)).CompressedOutputStream(str(path), "zstd")))
+            return
+        file = stack.enter_context(path.open("wb"))
+        match suffix.lower():
+            case ".gz":
+                # Neither a name nor a time, which would differ from run to run.
+                stream = gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file, mtime=0)
+                yield cast(BinaryIO, stack.enter_context(stream))
+            case ".bz2":
+                yield cast(BinaryIO, stack.enter_context(bz2.BZ2File(file, "wb")))
+            case ".xz":
+                yield cast(BinaryIO, stack.enter_context(lzma.LZMAFile(file, "wb")))
+            case _:
+                yield file
+
+
+def _pyarrow(name: str) -> Any:
+    try:
+        import pyarrow
+    except ModuleNotFoundError:
+        raise UsageError(f"{name}: .zst needs pyarrow; install it: pip install 'toolchain[parquet]'") from None
+    return pyarrow
