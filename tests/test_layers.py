@@ -16,7 +16,7 @@ FLOORS = [
     {"toolchain.inputs", "toolchain.records"},
     {"toolchain.corpus"},
     {"toolchain.snapshot", "toolchain.resumption", "toolchain.card", "toolchain.scorer"},
-    {"toolchain.metrics", "toolchain.parts", "toolchain.rendering"},
+    {"toolchain.metrics", "toolchain.parquet", "toolchain.parts", "toolchain.rendering"},
     {"toolchain.training", "toolchain.evaluation", "toolchain.release"},
     {"toolchain.scoring", "toolchain.doctor", "toolchain.bench"},
     {"toolchain.cli"},

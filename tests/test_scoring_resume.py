@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 import toolchain.scoring
@@ -26,7 +28,7 @@ from toolchain.scoring import Interrupted, Options, Summary, score_file
 ROWS = 12_000
 WINDOW = 200
 # How often a job is killed, by the ending of its input, and when: the windows before, and seconds behind them.
-KILLED = {".csv": 7, ".jsonl": 6, ".csv.gz": 6, ".jsonl.gz": 6}
+KILLED = {".csv": 5, ".jsonl": 5, ".csv.gz": 5, ".jsonl.gz": 4, ".parquet": 6}
 MOMENTS = random.Random(0)
 JOB = """
 import sys, toolchain.scoring
@@ -41,6 +43,10 @@ def write_rows(path: Path, texts: list[str], rows: int) -> Path:
     values = [
         (number, "" if number % 50 == 7 else " ".join(texts[number % len(texts)].split()[:6])) for number in range(rows)
     ]
+    if path.suffix == ".parquet":
+        table = pyarrow.table(dict(zip(("id", "text"), map(list, zip(*values, strict=True)), strict=True)))
+        pyarrow.parquet.write_table(table, path, row_group_size=WINDOW * 7 // 2)
+        return path
     opened = gzip.open if path.suffix == ".gz" else open
     with opened(path, "wt", encoding="utf-8", newline="") as file:
         if ".csv" in path.suffixes:
@@ -92,6 +98,9 @@ def undisturbed(bundle: Path, texts: list[str], tmp_path_factory: pytest.TempPat
         process = job(write_rows(source, texts, ROWS), "-o", output, "--bundle", bundle)
         _, messages = process.communicate(timeout=120)
         assert process.returncode == 0, messages
+        if suffix == ".parquet":
+            assert pyarrow.parquet.read_metadata(output).num_rows == ROWS - ROWS // 50
+            continue
         scored = gzip.decompress(output.read_bytes()) if suffix.endswith(".gz") else output.read_bytes()
         assert scored.count(b"\n") == ROWS - ROWS // 50 + (".csv" in suffix)
     return folders

@@ -269,7 +269,9 @@ def verify(
 def score(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="CSV or JSONL files, or folders of them; - is standard input."),
+        typer.Argument(
+            metavar="INPUT...", help="CSV, JSONL or Parquet files, or folders of them; - is standard input."
+        ),
     ],
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="Output file, a folder for several inputs, or - for stdout.")
@@ -327,6 +329,7 @@ def score(
 
     reviews.csv becomes reviews.scored.csv; rows that cannot be scored go to reviews.csv.rejected.jsonl. A run that was
     killed continues when it is started again. Files that end in .gz, .bz2, .xz or .zst are read and written packed.
+    A Parquet file becomes one, its columns and types untouched.
 
     Example: [bold]toolchain score reviews.csv more.jsonl -o scored/[/]
     """

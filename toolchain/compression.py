@@ -32,7 +32,7 @@ def split_suffix(name: str | Path) -> tuple[Path, str]:
 def check_suffix(suffix: str, name: str) -> None:
     """Raise `UsageError` where the compression needs what is not installed."""
     if suffix.lower() == ".zst":
-        _pyarrow(name)
+        require_pyarrow(name)
 
 
 def decompressed(file: BinaryIO, suffix: str, name: str) -> Iterator[bytes]:
@@ -47,7 +47,7 @@ def decompressed(file: BinaryIO, suffix: str, name: str) -> Iterator[bytes]:
         case ".xz":
             stream = lzma.LZMAFile(file)  # noqa: SIM115 - the file below is the caller's to close
         case _:
-            stream = _pyarrow(name).CompressedInputStream(file, "zstd")
+            stream = require_pyarrow(name).CompressedInputStream(file, "zstd")
     # `read` waits for as much as was asked for, and at a break it loses what it had; `read1` does not.
     read = getattr(stream, "read1", stream.read)
     while True:
@@ -68,7 +68,9 @@ def compressing(path: Path, suffix: str) -> Iterator[BinaryIO]:
     """A file to write that is compressed as `suffix` says; the same bytes in always make the same file."""
     with ExitStack() as stack:
         if suffix.lower() == ".zst":
-            yield cast(BinaryIO, stack.enter_context(_pyarrow(str(path)).CompressedOutputStream(str(path), "zstd")))
+            yield cast(
+                BinaryIO, stack.enter_context(require_pyarrow(str(path)).CompressedOutputStream(str(path), "zstd"))
+            )
             return
         file = stack.enter_context(path.open("wb"))
         match suffix.lower():
@@ -84,9 +86,10 @@ def compressing(path: Path, suffix: str) -> Iterator[BinaryIO]:
                 yield file
 
 
-def _pyarrow(name: str) -> Any:
+def require_pyarrow(name: str, what: str = ".zst") -> Any:
+    """The module, or `UsageError` where `name` is `what` and so cannot do without."""
     try:
         import pyarrow
     except ModuleNotFoundError:
-        raise UsageError(f"{name}: .zst needs pyarrow; install it: pip install 'toolchain[parquet]'") from None
+        raise UsageError(f"{name}: {what} needs pyarrow; install it: pip install 'toolchain[parquet]'") from None
     return pyarrow

@@ -15,6 +15,7 @@ from typing import Any
 
 from toolchain.compression import check_suffix, compressing, split_suffix
 from toolchain.errors import UsageError
+from toolchain.parquet import is_parquet, join_parts
 
 JOURNAL = "journal.jsonl"
 
@@ -127,11 +128,15 @@ class Parts:
             target.unlink(missing_ok=True)  # what an earlier run left there is not this run's
             return
         joined = self.folder / ("rows", "rejects")[which]
-        with compressing(joined, suffix) as out:
-            out.write(header)
-            for window in windows:
-                with self._paths(window)[which].open("rb") as part:
-                    shutil.copyfileobj(part, out, 1 << 20)
+        parts = [self._paths(window)[which] for window in windows]
+        if is_parquet(target):
+            join_parts(header, parts, joined)
+        else:
+            with compressing(joined, suffix) as out:
+                out.write(header)
+                for path in parts:
+                    with path.open("rb") as part:
+                        shutil.copyfileobj(part, out, 1 << 20)
         with joined.open("rb+") as file:
             os.fsync(file.fileno())
         joined.replace(target)

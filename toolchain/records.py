@@ -7,6 +7,7 @@ the next line that parses.
 import csv
 import operator
 import sys
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,13 @@ import orjson
 from toolchain.compression import split_suffix
 from toolchain.errors import UsageError
 
-Format = Literal["csv", "jsonl"]
+Format = Literal["csv", "jsonl", "parquet"]
 
-FORMATS: Mapping[str, Format] = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
+FORMATS: Mapping[str, Format] = {
+    **{".csv": "csv", ".tsv": "csv"},
+    **{".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"},
+    ".parquet": "parquet",
+}
 TEXT_COLUMNS = ("text", "review", "content", "body", "comment", "message", "sentence", "document", "review_text")
 LABEL_COLUMNS = ("label", "sentiment", "class", "category", "target", "polarity")
 DELIMITERS = (",", "\t", ";", "|")
@@ -50,6 +55,15 @@ class Record:
     end_offset: int
     end_line: int
 
+    @property
+    def size(self) -> int:
+        """Bytes it holds in memory, roughly."""
+        return len(self.raw)
+
+    def as_read(self) -> bytes:
+        """The record for a person to look at."""
+        return self.raw
+
 
 @dataclass(frozen=True, slots=True)
 class _Line:
@@ -59,7 +73,7 @@ class _Line:
     size: int
 
 
-class Reader:
+class Reader(ABC):
     """The records of one open file. Iterate it once."""
 
     format: Format
@@ -74,8 +88,12 @@ class Reader:
         self._offset = 0
         self._line = 1
 
-    def __iter__(self) -> Iterator[Record]:
-        raise NotImplementedError
+    @abstractmethod
+    def __iter__(self) -> Iterator[Record]: ...
+
+    @abstractmethod
+    def resume(self, offset: int, line: int) -> None:
+        """Go on at a record that begins at `offset` (bytes) in `line`, as an earlier record's `end_*` named them."""
 
     def holds(self, column: str) -> bool:
         """Whether the records have this column, as far as they are known before they are read."""
@@ -97,6 +115,10 @@ class Reader:
             return value
 
         return nested
+
+    def text_getter(self, column: str) -> Callable[[Mapping[str, Any]], Any]:
+        """`getter` for the texts. Raises `UsageError` where it is known beforehand that the column holds none."""
+        return self.getter(column)
 
     def _read_line(self) -> _Line | None:
         """The next line up to and with its `\\n`, or None at the end. Holds no more than the limit in memory."""
@@ -174,7 +196,6 @@ class CsvReader(Reader):
         return tuple(names)
 
     def resume(self, offset: int, line: int) -> None:
-        """Go on at a record that begins at `offset` (bytes) in `line`, as an earlier record's `end_*` named them."""
         self._stream.seek(offset)
         self._offset, self._line = offset, line
         self._tail = b""
@@ -325,7 +346,6 @@ class JsonlReader(Reader):
         self.columns = tuple(columns)
 
     def resume(self, offset: int, line: int) -> None:
-        """Go on at a record that begins at `offset` (bytes) in `line`, as an earlier record's `end_*` named them."""
         self._stream.seek(offset)
         self._offset, self._line = offset, line
         self._first.clear()
@@ -410,6 +430,8 @@ def open_reader(
     if format is None:
         start = stream.peek(4).removeprefix(BOM).lstrip()  # type: ignore[attr-defined]
         format = "jsonl" if start.startswith(b"{") else "csv"
+    if format == "parquet":
+        raise UsageError(f"{name}: Parquet is for toolchain score alone; expected CSV or JSONL here")
     if format == "jsonl":
         return JsonlReader(stream, name, max_row_bytes)
     return CsvReader(stream, name, max_row_bytes, delimiter or ("\t" if ending == ".tsv" else None), wanted)

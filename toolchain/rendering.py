@@ -7,7 +7,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import orjson
@@ -153,6 +153,29 @@ def row_renderer(reader: Reader, appended: Appended, names: Sequence[str], selec
     return render
 
 
+class Rows(Protocol):
+    """What makes the output: what stands before its rows, and from a window's scored records its part."""
+
+    header: bytes
+
+    def render(self, records: Sequence[Record], scores: Scores) -> bytes: ...
+
+
+class TextRows:
+    """The lines of a CSV or JSONL file."""
+
+    def __init__(self, reader: Reader, appended: Appended, names: Sequence[str], selection: Selection | None) -> None:
+        self.header = render_header(reader, names, selection)
+        self._values = appended.values
+        self._row = row_renderer(reader, appended, names, selection)
+
+    def render(self, records: Sequence[Record], scores: Scores) -> bytes:
+        """One line a record."""
+        lines = io.BytesIO()  # a `join` would hold every line beside their sum
+        lines.writelines(map(self._row, records, scores.best.tolist(), self._values(scores)))
+        return lines.getvalue()
+
+
 def body_anew(reader: Reader, selection: Selection) -> Body:
     """What is written anew has minimal quotes (CSV), or orjson's spelling of numbers and strings (JSONL): an integer of
     more than 64 bits becomes a float. Raises `TypeError` on an object too deep to be written: orjson reads deeper."""
@@ -173,7 +196,7 @@ def render_reject(
         own = identity(record.fields)
         values["id"] = own if isinstance(own, str | int | float) else None
     try:
-        values["row"] = record.raw.decode()
+        values["row"] = record.as_read().decode()
     except UnicodeDecodeError:
         values["row_hex"] = record.raw.hex()
     return orjson.dumps(values) + b"\n"

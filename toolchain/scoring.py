@@ -1,7 +1,6 @@
 """Batch scoring of a file: one stream of windows, read -> scored -> committed, in the file's order."""
 
 import hashlib
-import io
 import itertools
 import json
 import os
@@ -10,7 +9,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -19,6 +18,7 @@ from toolchain.compression import BrokenInput
 from toolchain.errors import CheckFailed, UsageError
 from toolchain.inputs import STDIO, Input, open_input, rejects_path
 from toolchain.metrics import LabelCounts, LabelMetrics, count_labels, label_index, label_metrics
+from toolchain.parquet import MAGIC, ParquetReader, ParquetRows, check_names, is_parquet
 from toolchain.parts import Parts, WindowEntry
 from toolchain.records import (
     DELIMITERS,
@@ -33,12 +33,11 @@ from toolchain.records import (
 from toolchain.rendering import (
     Appended,
     Body,
-    Renderer,
+    Rows,
     Selection,
+    TextRows,
     body_anew,
-    render_header,
     render_reject,
-    row_renderer,
     select_columns,
 )
 from toolchain.scorer import PendingScores, Scorer
@@ -192,7 +191,7 @@ class _Plan:
             reader=reader,
             text_column=text_column,
             label_column=label_column,
-            text=reader.getter(text_column),
+            text=reader.text_getter(text_column),
             label=None if label_column is None else reader.getter(label_column),
             identity=identity,
             appended=appended,
@@ -202,13 +201,11 @@ class _Plan:
             rewritten=body_anew(reader, selection) if selection is not None and reader.format == "jsonl" else None,
         )
 
-    def header(self) -> bytes:
-        """The output's first line."""
-        return render_header(self.reader, self.names, self.selection)
-
-    def renderer(self) -> Renderer:
-        """What renders its rows."""
-        return row_renderer(self.reader, self.appended, self.names, self.selection)
+    def rows(self) -> Rows:
+        """What makes the output."""
+        if isinstance(self.reader, ParquetReader):
+            return ParquetRows(self.reader, self.appended, self.names, self.selection)
+        return TextRows(self.reader, self.appended, self.names, self.selection)
 
 
 @dataclass(frozen=True)
@@ -232,22 +229,22 @@ def score_file(
     progress: Progress = lambda done, total, summary: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Summary:
-    """Score a CSV or JSONL file, or standard input (`-`), into `output` (`-` is standard output).
+    """Score a CSV, JSONL or Parquet file, or standard input (`-`), into `output` (`-` is standard output).
 
     The records pass through as they were read, with `prediction` and `confidence` appended; `options` may ask for more
     fields, and for fewer of the records' own, which then are written anew. Rows that cannot be scored go to a file of
     rejects beside the output. A file's output appears when it is complete; an interrupted run continues when it is
-    called again. `progress` gets bytes done, bytes in all, and the summary so far; when `stopping` says so, the windows
-    in hand are committed and `Interrupted` is raised. Raises `UsageError` on input that cannot be read and
-    `CheckFailed` on a row that cannot be scored with `on_error="fail"`.
+    called again. `progress` gets bytes done, bytes in all (of Parquet the rows), and the summary so far; when
+    `stopping` says so, the windows in hand are committed and `Interrupted` is raised. Raises `UsageError` on input that
+    cannot be read and `CheckFailed` on a row that cannot be scored with `on_error="fail"`.
     """
     start = time.perf_counter()
     with ExitStack() as stack:
-        opened, reader = _open(source, options, stack)
+        opened, reader = _open(source, output, options, stack)
         if STDIO not in (source, output) and Path(output).exists() and Path(output).samefile(source):
             raise UsageError(f"{output}: is the input itself; name another output: -o")
         plan = _Plan.of(reader, scorer.labels, options)
-        render, header = plan.renderer(), plan.header()
+        rows = plan.rows()
         rejects = rejects_path(source, output)
         summary = Summary(source, output, None, scorer.model, scorer.provider, plan.text_column)
         summary.abstained = None if options.min_confidence is None else 0
@@ -255,7 +252,7 @@ def score_file(
         resumable = opened.status is not None and output != STDIO
         sink: Parts | _StandardOutput
         if output == STDIO:
-            sink = _StandardOutput(header, rejects)
+            sink = _StandardOutput(rows.header, rejects)
         else:
             job = _job(source, opened.status, scorer, plan, options)
             sink = Parts(Path(output), job, options.resume and resumable)
@@ -265,14 +262,14 @@ def score_file(
             counts.add(entry)
         summary.resumed = summary.rows
         if sink.entries:
-            reader.resume(sink.entries[-1].end_offset, sink.entries[-1].end_line)  # type: ignore[attr-defined]
+            reader.resume(sink.entries[-1].end_offset, sink.entries[-1].end_line)
 
         under_way: deque[_Window] = deque()
 
         def finish_oldest() -> None:
             window = under_way.popleft()
-            entry, rows, rejected = _finish(window, plan, render, summary.input)
-            sink.commit(entry, rows, rejected)
+            entry, part, rejected = _finish(window, plan, rows, summary.input)
+            sink.commit(entry, part, rejected)
             summary.add(entry)
             counts.add(entry)
             summary.seconds = time.perf_counter() - start
@@ -305,7 +302,7 @@ def score_file(
         summary.rejects = str(rejects) if summary.rejected else None
         if plan.label_column is not None:
             summary.label_metrics = label_metrics(counts, scorer.labels, plan.label_column)
-        sink.publish(header, rejects)
+        sink.publish(rows.header, rejects)
     summary.seconds = time.perf_counter() - start
     return summary
 
@@ -316,7 +313,7 @@ def preview_file(scorer: Scorer, source: str, output: str, options: Options) -> 
     Raises `UsageError` where the input cannot be read.
     """
     with ExitStack() as stack:
-        _, reader = _open(source, options, stack)
+        _, reader = _open(source, output, options, stack)
         plan = _Plan.of(reader, scorer.labels, options)
         records = next(_windows(_limited(reader, options, 0)), [])
     reasons = [_reason(record, plan) for record in records]
@@ -373,9 +370,16 @@ def check_rejects(summary: Summary, options: Options) -> None:
         )
 
 
-def _open(source: str, options: Options, stack: ExitStack) -> tuple[Input, Reader]:
+def _open(source: str, output: str, options: Options, stack: ExitStack) -> tuple[Input, Reader]:
+    check_names(source, output)
+    if is_parquet(source):
+        opened = open_input(source, stack)
+        rows = ParquetReader(opened.stream, source, options.max_row_bytes)
+        return replace(opened, size=rows.rows), rows
     opened = open_input(source, stack, options.encoding)
     name = "standard input" if source == STDIO else source
+    if opened.stream.peek(len(MAGIC)).startswith(MAGIC):  # type: ignore[attr-defined]
+        raise UsageError(f"{name}: is Parquet; expected a file with a name that ends in .parquet")
     wanted = TEXT_COLUMNS if options.text_column is None else (options.text_column,)
     return opened, open_reader(opened.stream, name, None, options.max_row_bytes, options.delimiter, wanted)
 
@@ -405,7 +409,7 @@ def _windows(reader: Iterable[Record]) -> Iterator[list[Record]]:
     size = 0
     for record in reader:
         window.append(record)
-        size += len(record.raw)
+        size += record.size
         if len(window) == WINDOW_ROWS or size >= WINDOW_BYTES:
             yield window
             window, size = [], 0
@@ -434,43 +438,38 @@ def _reason(record: Record, plan: _Plan) -> str | None:
     return None
 
 
-def _finish(window: _Window, plan: _Plan, render: Renderer, source: str) -> tuple[WindowEntry, bytes, bytes]:
+def _finish(window: _Window, plan: _Plan, rows: Rows, source: str) -> tuple[WindowEntry, bytes, bytes]:
     """Wait for a window's scores -> its journal entry, its rows and its rejects."""
     scores = window.pending.result()
     best = scores.best.tolist()
-    values = plan.appended.values(scores)
     labels = plan.appended.labels
-    index = {label: number for number, label in enumerate(labels)}
+    judged = list(zip(window.records, window.reasons, strict=True))
+    scored = [record for record, reason in judged if reason is None]
+    part = rows.render(scored, scores)
+    rejects = b"".join(render_reject(record, why, source, plan.identity) for record, why in judged if why is not None)
     truth: list[int] = []
-    rows, rejects = io.BytesIO(), io.BytesIO()
-    scored = 0
-    for record, reason in zip(window.records, window.reasons, strict=True):
-        if reason is None:
-            rows.write(render(record, best[scored], next(values)))
-            scored += 1
-            if plan.label is not None:
-                truth.append(label_index(plan.label(record.fields), index))
-        else:
-            rejects.write(render_reject(record, reason, source, plan.identity))
+    if plan.label is not None:
+        index = {label: number for number, label in enumerate(labels)}
+        truth = [label_index(plan.label(record.fields), index) for record in scored]
     counts = LabelCounts.none(0) if plan.label is None else count_labels(truth, scores.best, scores.probabilities)
     last = window.records[-1]
     entry = WindowEntry(
         window=window.number,
-        scored=scored,
-        rejected=len(window.records) - scored,
+        scored=len(scored),
+        rejected=len(window.records) - len(scored),
         tokens=int(scores.tokens.sum()),
         unknown=int(scores.unknown.sum()),
         labels={labels[index]: count for index, count in sorted(Counter(best).items())},
         end_offset=last.end_offset,
         end_line=last.end_line,
-        rows_bytes=rows.tell(),
-        rejects_bytes=rejects.tell(),
+        rows_bytes=len(part),
+        rejects_bytes=len(rejects),
         abstained=int(plan.appended.abstains(scores).sum()),
         confusion=counts.confusion.tolist(),
         log_loss=counts.log_loss,
         unlabelled=counts.unlabelled,
     )
-    return entry, rows.getvalue(), rejects.getvalue()
+    return entry, part, rejects
 
 
 def _job(
