@@ -3,6 +3,8 @@ PYTHON ?= python3
 DATA ?= imdb
 RECIPE ?= gru
 EPOCHS ?=
+ROWS ?= 20000
+ROUNDS ?= 2
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -30,9 +32,9 @@ train: $(READY)  ## train on IMDB: make train [DATA=imdb|sample|PATH] [RECIPE=gr
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest
 
-bench: $(READY)  ## scoring speed side by side: make bench DATA=PATH/aclImdb, with snapshot/ trained
+bench: $(READY)  ## scoring speed side by side, with snapshot/ trained: make bench DATA=PATH/aclImdb [ROWS=N] [ROUNDS=N]
 	$(BIN)/toolchain export --format onnx --precision int8 --snapshot snapshot --out bundle --data $(DATA)
-	$(BIN)/python benchmarks/scoring.py --snapshot snapshot --bundle bundle --data $(DATA)
+	$(BIN)/python benchmarks/scoring.py --snapshot snapshot --bundle bundle --data $(DATA) --rows $(ROWS) --rounds $(ROUNDS)
 
 lint: $(READY)  ## check style and types
 	$(BIN)/ruff check .
