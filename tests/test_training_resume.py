@@ -22,12 +22,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "reviews.csv"
     reviews = read_reviews(sample_folder() / "sample_train.csv")
     rows = [f'"{text}",{label}\n' for text, label in zip(reviews.texts, reviews.labels, strict=True) if '"' not in text]
-    path.write_text("text,label\n" + "".join(rows[:400]), encoding="utf-8")
+    path.write_text("text,label\n" + "".join(rows[:1600]), encoding="utf-8")
     return path
 
 
 def train(data: Path, out: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "toolchain", "train", "--data", str(data), "--epochs", "3", "--out", str(out)]
+    command = [sys.executable, "-m", "toolchain", "train", "--data", str(data), "--epochs", "6", "--out", str(out)]
     return subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
 
 
