@@ -28,7 +28,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(data: Path, out: Path, *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "toolchain", "train", "--data", str(data), "--epochs", "6", "--out", str(out)]
-    return subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
+    # A shell that runs the tests in the background makes them ignore SIGINT, and the child would inherit that.
+    return subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True, preexec_fn=heed_sigint)
+
+
+def heed_sigint() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def finish(training: subprocess.Popen[str]) -> str:
