@@ -1,6 +1,5 @@
 """What an interrupted training needs to go on as if nothing had happened: `resume.pt`, written after every epoch."""
 
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from toolchain.errors import UsageError
+from toolchain.snapshot import save_whole
 
 FILE = "resume.pt"
 
@@ -41,15 +41,7 @@ class Resumption:
 
 def save_resumption(resumption: Resumption, folder: Path) -> None:
     """Write `folder/resume.pt`, whole or not at all."""
-    beside = folder / f".{FILE}.{os.getpid()}"
-    try:
-        with beside.open("wb") as file:
-            torch.save(vars(resumption), file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(folder / FILE)
-    finally:
-        beside.unlink(missing_ok=True)
+    save_whole(vars(resumption), folder / FILE)
 
 
 def load_resumption(folder: Path, run: Mapping[str, Any]) -> Resumption:

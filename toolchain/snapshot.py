@@ -69,8 +69,6 @@ class Snapshot:
 def save_snapshot(snapshot: Snapshot, folder: Path) -> Path:
     """Write `folder/txtclassification.pt`, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / FILE
-    beside = folder / f".{FILE}.{os.getpid()}"
     values = {
         "format": FORMAT,
         "model": snapshot.model,
@@ -79,6 +77,12 @@ def save_snapshot(snapshot: Snapshot, folder: Path) -> Path:
         "weights": {name: tensor.detach().cpu().clone() for name, tensor in snapshot.state.items()},
         "training": dict(snapshot.training),
     }
+    return save_whole(values, folder / FILE)
+
+
+def save_whole(values: Mapping[str, Any], target: Path) -> Path:
+    """`torch.save` beside `target`, made durable and renamed into place: the file is whole or as it was."""
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with beside.open("wb") as file:
             torch.save(values, file)
