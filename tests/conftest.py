@@ -1,5 +1,8 @@
 """Real parts for every test: snapshots of all recipes with real vocabularies, and a bundle exported from one."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,3 +93,16 @@ MakeSnapshot = Callable[..., Snapshot]
 @pytest.fixture(scope="session")
 def make_snapshot() -> MakeSnapshot:
     return untrained_snapshot
+
+
+def score_command(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """`toolchain score` as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "toolchain", "score", *map(str, arguments)],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1", "COLUMNS": "120"},
+    )

@@ -3,9 +3,6 @@
 import csv
 import io
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import numpy as np
 import pytest
 
 import toolchain.scoring
+from tests.conftest import score_command
 from toolchain.errors import UsageError
 from toolchain.records import CsvReader, JsonlReader
 from toolchain.rendering import Appended, render_header, row_renderer, select_columns
@@ -279,21 +277,9 @@ def test_a_preview_says_what_would_be_read_and_writes_nothing(scorer: Scorer, tm
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 
 
-def command(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "toolchain", "score", *map(str, arguments)],
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1", "COLUMNS": "120"},
-    )
-
-
 def test_a_dry_run_prints_what_would_be_done(onnx_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_bytes(DATA)
-    result = command("in.csv", "--bundle", onnx_bundle, "--dry-run", cwd=tmp_path)
+    result = score_command("in.csv", "--bundle", onnx_bundle, "--dry-run", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     for expected in (
         "id, text, note",
@@ -304,9 +290,9 @@ def test_a_dry_run_prints_what_would_be_done(onnx_bundle: Path, tmp_path: Path) 
         "3 rows",
     ):
         assert expected in result.stdout
-    as_json = command("in.csv", "--bundle", onnx_bundle, "--dry-run", "--json", cwd=tmp_path)
+    as_json = score_command("in.csv", "--bundle", onnx_bundle, "--dry-run", "--json", cwd=tmp_path)
     assert [row["line"] for row in json.loads(as_json.stdout)[0]["rows"]] == [2, 3, 5]
-    refused = command("in.csv", "--bundle", onnx_bundle, "--dry-run", "--summary", "s.json", cwd=tmp_path)
+    refused = score_command("in.csv", "--bundle", onnx_bundle, "--dry-run", "--summary", "s.json", cwd=tmp_path)
     assert refused.returncode == 2
     assert "--dry-run writes nothing" in refused.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
@@ -319,8 +305,8 @@ def test_the_command_takes_names_with_commas_between_them_or_repeated(onnx_bundl
         (("--keep", "c", "--keep", "id"), "c,id,prediction,confidence"),
         (("--drop", '"a,b",text', "--drop", "c"), "id,prediction,confidence"),
     ):
-        result = command("in.csv", "-o", "-", "-q", "--bundle", onnx_bundle, *arguments, cwd=tmp_path)
+        result = score_command("in.csv", "-o", "-", "-q", "--bundle", onnx_bundle, *arguments, cwd=tmp_path)
         assert result.stdout.splitlines()[0] == header, result.stderr
-    refused = command("in.csv", "--bundle", onnx_bundle, "--keep", "id", "--drop", "c", cwd=tmp_path)
+    refused = score_command("in.csv", "--bundle", onnx_bundle, "--keep", "id", "--drop", "c", cwd=tmp_path)
     assert refused.returncode == 2
     assert "error: --drop and --keep: name the columns that stay, or those that go" in refused.stderr

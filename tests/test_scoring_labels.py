@@ -1,9 +1,6 @@
 """What scoring says where the labels are known: figures that anyone can compute again, resumed or not."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +10,7 @@ import numpy as np
 import pytest
 
 import toolchain.scoring
+from tests.conftest import score_command
 from toolchain.errors import UsageError
 from toolchain.metrics import LabelCounts, count_labels, label_metrics
 from toolchain.scorer import Scorer
@@ -152,22 +150,10 @@ def test_a_resumed_run_reports_the_numbers_of_an_undisturbed_one(scorer: Scorer,
     assert (tmp_path / "out.csv").read_bytes() == expected
 
 
-def command(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "toolchain", "score", *map(str, arguments)],
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1", "COLUMNS": "120"},
-    )
-
-
 def test_the_command_prints_a_table_and_writes_the_summary(onnx_bundle: Path, tmp_path: Path) -> None:
     write(tmp_path / "in.csv", labelled_rows(60))
     write(tmp_path / "more.jsonl", labelled_rows(20))
-    result = command(
+    result = score_command(
         *("in.csv", "more.jsonl", "--bundle", onnx_bundle, "--label-column", "label", "--min-confidence", "0.9"),
         *("--summary", "summary.json", "--json"),
         cwd=tmp_path,
@@ -188,7 +174,7 @@ def test_the_command_prints_a_table_and_writes_the_summary(onnx_bundle: Path, tm
 
 def test_the_summary_is_written_where_a_check_fails_as_well(onnx_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_bytes(b"id,text\n1,good\n2,\n")
-    result = command("in.csv", "--bundle", onnx_bundle, "--summary", "summary.json", "-q", cwd=tmp_path)
+    result = score_command("in.csv", "--bundle", onnx_bundle, "--summary", "summary.json", "-q", cwd=tmp_path)
     assert result.returncode == 1
     assert len(result.stderr.splitlines()) == 1
     (summary,) = json.loads((tmp_path / "summary.json").read_text())
@@ -197,7 +183,7 @@ def test_the_summary_is_written_where_a_check_fails_as_well(onnx_bundle: Path, t
 
 def test_a_summary_that_cannot_be_written_is_known_before_the_run(onnx_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_bytes(b"text\ngood\n")
-    result = command("in.csv", "--bundle", onnx_bundle, "--summary", "no/where.json", cwd=tmp_path)
+    result = score_command("in.csv", "--bundle", onnx_bundle, "--summary", "no/where.json", cwd=tmp_path)
     assert result.returncode == 2
     assert "error: --summary no/where.json: no is not a folder" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
