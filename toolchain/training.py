@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -99,6 +100,10 @@ def fit(
     a killed run goes on behind it, to the same result as an undisturbed one. Raises `UsageError` where the loss stops
     being a number, or where there is nothing of this run to resume.
     """
+    # MKL otherwise chooses code, threads and so the order of a sum anew in every process ("conditional numerical
+    # reproducibility" in the oneMKL developer guide). It reads these at its first product.
+    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+    os.environ.setdefault("MKL_DYNAMIC", "FALSE")
     torch.set_flush_denormal(True)  # vanishing gradients become subnormal, and the CPU crawls through those
     torch.manual_seed(settings.seed)
     device = choose_device(settings.device)
