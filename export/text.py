@@ -25,19 +25,29 @@ MARK_CLASS = r"!-/:-@\[-`{-~"
 WORD = rf"[^{SPACE_CLASS}{MARK_CLASS}]+"
 ISOLATED = rf"{LINE_BREAK}|{WORD}(?:'{WORD})*|[{MARK_CLASS}]"
 
+_spaces = SPACES.encode()
 _isolated = re.compile(ISOLATED.encode())
 _separators = re.compile(rf"(?:{LINE_BREAK}|[{SPACE_CLASS}{MARK_CLASS}])+".encode())
 _surrogates = re.compile("[\ud800-\udfff]")
 
+Unit = Literal["words", "characters"]
 Punctuation = Literal["attached", "isolated", "dropped"]
+TokenizerName = Literal[Punctuation, "characters"]
 
 
 @dataclass(frozen=True)
 class Tokenizer:
     """How a text is cut into tokens.
 
-    `lowercase` maps A-Z to a-z and nothing else. Tokens are separated by the six ASCII white-space characters.
-    `punctuation` says what becomes of the 32 ASCII marks:
+    `lowercase` maps A-Z to a-z and nothing else. `unit` says what a token is:
+
+    - `words`: what stands between any of the six ASCII white-space characters;
+    - `characters`: every code point but those six, for languages whose words are not set apart by spaces, or change
+      their endings (Chinese, Japanese, Korean). Nothing is normalized: a letter and its combining mark are two tokens,
+      a Hangul syllable written in jamo is two or three.
+
+    `punctuation` says what becomes of the 32 ASCII marks in words; characters know `attached` alone, because there a
+    mark is a token of its own anyway:
 
     - `attached`: nothing, they stay where they are written (`str.split`);
     - `isolated`: each mark is a token, `<br />` is one token, an apostrophe between two word characters stays inside;
@@ -48,10 +58,15 @@ class Tokenizer:
 
     lowercase: bool = True
     punctuation: Punctuation = "attached"
+    unit: Unit = "words"
 
     def __post_init__(self) -> None:
+        if self.unit not in get_args(Unit):
+            raise ValueError(f"unit is {self.unit!r}, expected one of {', '.join(get_args(Unit))}")
         if self.punctuation not in get_args(Punctuation):
             raise ValueError(f"punctuation is {self.punctuation!r}, expected one of {', '.join(get_args(Punctuation))}")
+        if self.unit == "characters" and self.punctuation != "attached":
+            raise ValueError(f"punctuation is {self.punctuation!r}, expected attached where unit is 'characters'")
 
     def tokenize(self, text: str) -> list[str]:
         """The tokens of `text`, in order; none for a text of white space.
@@ -61,6 +76,8 @@ class Tokenizer:
         data = clean(text).encode()
         if self.lowercase:
             data = data.lower()
+        if self.unit == "characters":
+            return list(data.translate(None, _spaces).decode())
         if self.punctuation == "attached":
             tokens = data.split()
         elif self.punctuation == "isolated":
@@ -68,6 +85,15 @@ class Tokenizer:
         else:
             tokens = [token for token in _separators.split(data) if token]
         return [token.decode() for token in tokens]
+
+
+TOKENIZERS: Mapping[TokenizerName, Tokenizer] = {
+    "attached": Tokenizer(punctuation="attached"),
+    "isolated": Tokenizer(punctuation="isolated"),
+    "dropped": Tokenizer(punctuation="dropped"),
+    "characters": Tokenizer(unit="characters"),
+}
+"""What `--tokenizer` names."""
 
 
 def clean(text: str) -> str:
