@@ -9,12 +9,22 @@ constant and a row never depends on its batch mates. Weights are quantized per c
 VNNI add pairs of products in 16 bits, which 8-bit weights would overflow.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from export.onnx_graph import GraphBuilder, classify_state
-from export.spec import Classifier
+from export.onnx_graph import (
+    GraphBuilder,
+    classify_state,
+    mean_of_sum,
+    own_steps,
+    quantized_embedding,
+    side_by_side,
+)
+from export.spec import BELOW_STATES, Classifier, Pool
 from export.text import PADDING_ID
 
 # The pre-activation that closes a gate for good: the sigmoid of it is exactly 0 in single precision.
@@ -31,17 +41,18 @@ WEIGHT_LIMIT = 64
 def classify_folded(graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str) -> str:
     """`ids` int64[N, T], padded with 1, T >= 1 -> the name of the logits, float[N, classes].
 
-    `lengths` is not needed: padding leaves the state as it is, and a text without a token keeps the zero state.
+    Padding leaves every state and pool as it is. There is always a step of it, and so the largest state of a text
+    without a token is the zero state. `lengths` is needed for the mean alone.
     """
-    return _classify(graph, classifier, ids, _Step(graph, classifier))
+    return _classify(graph, classifier, ids, lengths, _Step(graph, classifier))
 
 
 def classify_quantized(graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str) -> str:
     """The same with integer products."""
-    return _classify(graph, classifier, ids, _QuantizedStep(graph, classifier))
+    return _classify(graph, classifier, ids, lengths, _QuantizedStep(graph, classifier))
 
 
-def _classify(graph: GraphBuilder, classifier: Classifier, ids: str, step: "_Step") -> str:
+def _classify(graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str, step: "_Step") -> str:
     specification = classifier.specification
     by_time = graph.node("Transpose", [ids], "ids_by_time", perm=[1, 0])
     states = [f"state_{layer}" for layer in range(specification.layers)]
@@ -49,16 +60,55 @@ def _classify(graph: GraphBuilder, classifier: Classifier, ids: str, step: "_Ste
     for layer, state in enumerate(states):
         below = next_states[-1] if layer else None
         next_states.append((step.gru if specification.cell == "gru" else step.rnn)(layer, state, below))
-    shape = ["N", specification.hidden]
-    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in states]
-    inputs.append(helper.make_tensor_value_info("ids_now", TensorProto.INT64, ["N"]))
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in next_states]
-    body = helper.make_graph(step.body.nodes, "step", inputs, outputs, step.body.initializers)
-    zero = _zero_state(graph, ids, specification.hidden)
-    last = [f"last_{state}" for state in states]
-    scanned = [zero] * len(states) + [by_time]
-    graph.nodes.append(helper.make_node("Scan", scanned, last, name="recurrence", body=body, num_scan_inputs=1))
-    return classify_state(graph, classifier, last[-1])
+    top = next_states[-1]
+    loop = _Loop(specification.hidden)
+    loop.read(by_time, "ids_now", TensorProto.INT64, ["N"])
+    shape = _state_shape(graph, ids, specification.hidden)
+    zero = _filled(graph, shape, "zero", 0)
+    for state, next_state in zip(states, next_states, strict=True):
+        last = loop.carry(zero, state, next_state)
+    pools: dict[Pool, str] = {"last": last}
+    if "max" in specification.pooling:
+        pools["max"] = loop.carry(_filled(graph, shape, "below", BELOW_STATES), "max", step.max(top))
+    if "mean" in specification.pooling:
+        loop.read(_own_columns(graph, by_time, lengths), "own_now", TensorProto.FLOAT, ["N", 1])
+        zero_sum = graph.node("Cast", [zero], "zero_sum", to=TensorProto.DOUBLE)
+        total = loop.carry(zero_sum, "sum", step.sum(top), TensorProto.DOUBLE)
+    graph.nodes.append(loop.node(step.body))
+    if "mean" in specification.pooling:
+        pools["mean"] = mean_of_sum(graph, total, lengths)
+    return classify_state(graph, classifier, side_by_side(graph, [pools[pool] for pool in specification.pooling]))
+
+
+class _Loop:
+    """A `Scan` under construction: what it reads a step at a time, and what it carries from one step to the next."""
+
+    def __init__(self, hidden: int) -> None:
+        self.size = ["N", hidden]
+        self.sequences: list[str] = []
+        self.items: list[onnx.ValueInfoProto] = []
+        self.starts: list[str] = []
+        self.before: list[onnx.ValueInfoProto] = []
+        self.after: list[onnx.ValueInfoProto] = []
+
+    def read(self, sequence: str, name: str, dtype: int, shape: Sequence[str | int]) -> None:
+        """In each step `name` is the next item of `sequence` along its first axis."""
+        self.sequences.append(sequence)
+        self.items.append(helper.make_tensor_value_info(name, dtype, shape))
+
+    def carry(self, start: str, name: str, next_name: str, dtype: int = TensorProto.FLOAT) -> str:
+        """In each step `name` [N, hidden] is what `next_name` was in the one before -> the name of its last value."""
+        self.starts.append(start)
+        self.before.append(helper.make_tensor_value_info(name, dtype, self.size))
+        self.after.append(helper.make_tensor_value_info(next_name, dtype, self.size))
+        return f"last_{name}"
+
+    def node(self, body: GraphBuilder) -> onnx.NodeProto:
+        """The finished `Scan` over the step `body`."""
+        step = helper.make_graph(body.nodes, "step", self.before + self.items, self.after, body.initializers)
+        last = [f"last_{info.name}" for info in self.before]
+        inputs = self.starts + self.sequences
+        return helper.make_node("Scan", inputs, last, name="recurrence", body=step, num_scan_inputs=len(self.items))
 
 
 class _Step:
@@ -75,7 +125,7 @@ class _Step:
         self.is_padding = self.body.node("Equal", ["ids_now", padding_id], "is_padding_now")
         is_padding_row = np.zeros((len(classifier.vocabulary), 1), bool)
         is_padding_row[PADDING_ID] = True
-        graph.constant("embedding.weight", classifier.weights["embedding.weight"])
+        self.embedding = _embedding_table(graph, classifier)
         graph.constant("is_padding_row", is_padding_row)
         graph.constant("closed", _CLOSED, np.float32)
 
@@ -109,6 +159,16 @@ class _Step:
         mask = node("Unsqueeze", [self.is_padding, column], f"mask_{layer}")
         return node("Where", [mask, state, new], f"next_{layer}")
 
+    def max(self, state: str) -> str:
+        """The largest state so far. Padding repeats the last state and so changes nothing."""
+        return self.body.node("Max", ["max", state], "next_max")
+
+    def sum(self, state: str) -> str:
+        """The sum of a row's own states so far, in double precision: `own_now` is 1, and 0 at padding."""
+        own = self.body.node("Mul", [state, "own_now"], "own_state")
+        summand = self.body.node("Cast", [own], "summand", to=TensorProto.DOUBLE)
+        return self.body.node("Add", ["sum", summand], "next_sum")
+
     def _input(self, name: str, below: str | None, weight: _Array, bias: _Array, closes: bool = False) -> str:
         """`input @ weight.T + bias` for the tokens of a step, [N, hidden]; where it `closes`, padding gets `_CLOSED`.
 
@@ -117,7 +177,7 @@ class _Step:
         graph, body = self.graph, self.body
         if below is None:
             factors = [graph.constant(f"input_{name}", weight), graph.constant(f"input_bias_{name}", bias)]
-            table = graph.node("Gemm", ["embedding.weight", *factors], f"table_{name}", transB=1)
+            table = graph.node("Gemm", [self.embedding, *factors], f"table_{name}", transB=1)
             if closes:
                 table = graph.node("Where", ["is_padding_row", "closed", table], f"closing_table_{name}")
             return body.node("Gather", [table, "ids_now"], f"projected_{name}")
@@ -172,8 +232,26 @@ def quantize_columns(matrix: _Array) -> tuple[NDArray[np.int8], _Array]:
     return np.rint(matrix / scales).astype(np.int8), scales
 
 
-def _zero_state(graph: GraphBuilder, ids: str, hidden: int) -> str:
+def _embedding_table(graph: GraphBuilder, classifier: Classifier) -> str:
+    """The name of the table, float[vocabulary, embedding]; a quantized one is unfolded while the session loads."""
+    if classifier.quantized_embedding is None:
+        return graph.constant("embedding.weight", classifier.weights["embedding.weight"])
+    integers, scales = quantized_embedding(graph, classifier.quantized_embedding)
+    unscaled = graph.node("Cast", [integers], "embedding.unscaled", to=TensorProto.FLOAT)
+    return graph.node("Mul", [unscaled, scales], "embedding.weight")
+
+
+def _state_shape(graph: GraphBuilder, ids: str, hidden: int) -> str:
     rows = graph.node("Shape", [ids], "row_count", start=0, end=1)
-    shape = graph.node("Concat", [rows, graph.constant("hidden_size", [hidden], np.int64)], "state_shape", axis=0)
-    zero = numpy_helper.from_array(np.zeros(1, np.float32), "zero_value")
-    return graph.node("ConstantOfShape", [shape], "zero_state", value=zero)
+    return graph.node("Concat", [rows, graph.constant("hidden_size", [hidden], np.int64)], "state_shape", axis=0)
+
+
+def _filled(graph: GraphBuilder, shape: str, name: str, value: float) -> str:
+    tensor = numpy_helper.from_array(np.full(1, value, np.float32), f"{name}_value")
+    return graph.node("ConstantOfShape", [shape], f"{name}_state", value=tensor)
+
+
+def _own_columns(graph: GraphBuilder, by_time: str, lengths: str) -> str:
+    """1 for a row's own tokens and 0 for its padding: ids [T, N], lengths [N] -> float[T, N, 1]."""
+    own = graph.node("Cast", [own_steps(graph, by_time, lengths)], "own", to=TensorProto.FLOAT)
+    return graph.node("Unsqueeze", [own, graph.constant("own_axis", [2], np.int64)], "own_columns")

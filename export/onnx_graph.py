@@ -4,7 +4,7 @@ Only operators that ship inside ONNX Runtime are used: ONNX opset 17, ai.onnx.ml
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from export.spec import Classifier, Specification
+from export.spec import BELOW_STATES, Classifier, Pool, QuantizedTable, Specification
 from export.text import ISOLATED, LINE_BREAK, MARK_CLASS, PADDING_ID, SPACE_CLASS, UNKNOWN_ID, Tokenizer
 
 OPSETS = {"": 17, "ai.onnx.ml": 3, "com.microsoft": 1}
@@ -124,10 +124,11 @@ def tokenize(graph: GraphBuilder, tokenizer: Tokenizer) -> str:
         "attached": {"tokenexp": rf"[^{SPACE_CLASS}]+"},
         "isolated": {"tokenexp": ISOLATED},
         "dropped": {"separators": [LINE_BREAK, rf"[{SPACE_CLASS}{MARK_CLASS}]"]},
+        "characters": {"tokenexp": rf"[^{SPACE_CLASS}]"},  # the operator's own mode, separators [""], keeps the spaces
     }
     # onnx has no shape inference for this operator, and LabelEncoder's crashes on an input of unknown type (onnx 1.23).
     graph.value_infos.append(helper.make_tensor_value_info("words", TensorProto.STRING, ["N", "T"]))
-    cut = cuts[tokenizer.punctuation]
+    cut = cuts[tokenizer.punctuation if tokenizer.unit == "words" else tokenizer.unit]
     return graph.node("Tokenizer", [text], "words", domain="com.microsoft", mark=0, pad_value="", mincharnum=1, **cut)
 
 
@@ -137,21 +138,57 @@ def classify_standard(graph: GraphBuilder, classifier: Classifier, ids: str, len
     Over the standard recurrent operators, which every provider has.
     """
     by_time = graph.node("Transpose", [ids], "ids_by_time", perm=[1, 0])
-    table = graph.constant("embedding.weight", classifier.weights["embedding.weight"])
-    steps = graph.node("Gather", [table, by_time], "embedded")
+    steps = _embedded(graph, classifier, by_time)
     steps_per_row = graph.node("Cast", [lengths], "sequence_lens", to=TensorProto.INT32)
     specification = classifier.specification
-    for layer in range(specification.layers):
-        last = layer == specification.layers - 1
-        steps = _recurrent_layer(graph, classifier, layer, steps, steps_per_row, last)
+    for layer in range(specification.layers - 1):
+        name = _recurrent_layer(graph, classifier, layer, steps, steps_per_row, {"all"})
+        steps = _one_direction(graph, name, f"{name}_all", axis=1)
+    outputs = {"last" if pool == "last" else "all" for pool in specification.pooling}
+    name = _recurrent_layer(graph, classifier, specification.layers - 1, steps, steps_per_row, outputs)
+    pools: dict[Pool, str] = {}
+    if "last" in outputs:
+        pools["last"] = _one_direction(graph, name, f"{name}_last", axis=0)
+    if "all" in outputs:
+        axes = graph.constant("own_axes", [1, 3], np.int64)
+        own = graph.node("Unsqueeze", [own_steps(graph, by_time, lengths), axes], "own_columns")
+    if "max" in specification.pooling:
+        pools["max"] = _max_state(graph, f"{name}_all", own)
+    if "mean" in specification.pooling:
+        pools["mean"] = _mean_state(graph, f"{name}_all", own, lengths)
+    state = side_by_side(graph, [pools[pool] for pool in specification.pooling])
     has_token = graph.node("Cast", [lengths], "lengths_float", to=TensorProto.FLOAT)
     has_token = graph.node("Sign", [has_token], "has_token")
     has_token = graph.node("Unsqueeze", [has_token, graph.constant("column", [1], np.int64)], "has_token_column")
-    return classify_state(graph, classifier, graph.node("Mul", [steps, has_token], "state"))
+    return classify_state(graph, classifier, graph.node("Mul", [state, has_token], "state"))
+
+
+def quantized_embedding(graph: GraphBuilder, table: QuantizedTable) -> tuple[str, str]:
+    """The names of its integers, int8[vocabulary, embedding], and scales, float[vocabulary, 1]."""
+    return graph.constant("embedding.integers", table.integers), graph.constant("embedding.scales", table.scales)
+
+
+def _embedded(graph: GraphBuilder, classifier: Classifier, ids: str) -> str:
+    """ids [T, N] -> the name of their embeddings, float[T, N, embedding].
+
+    Of a quantized table only the rows that are looked up become floats.
+    """
+    if classifier.quantized_embedding is None:
+        table = graph.constant("embedding.weight", classifier.weights["embedding.weight"])
+        return graph.node("Gather", [table, ids], "embedded")
+    integers, scales = quantized_embedding(graph, classifier.quantized_embedding)
+    rows = graph.node("Gather", [integers, ids], "embedded_integers")
+    rows = graph.node("Cast", [rows], "embedded_unscaled", to=TensorProto.FLOAT)
+    return graph.node("Mul", [rows, graph.node("Gather", [scales, ids], "embedded_scales")], "embedded")
+
+
+def side_by_side(graph: GraphBuilder, pools: Sequence[str]) -> str:
+    """The pools, [N, hidden] each -> the name of [N, hidden * pools]."""
+    return graph.node("Concat", pools, "pools", axis=1) if len(pools) > 1 else pools[0]
 
 
 def classify_state(graph: GraphBuilder, classifier: Classifier, state: str) -> str:
-    """The linear layers: the final state [N, hidden] -> the name of the logits, float[N, classes]."""
+    """The linear layers: the pooled state [N, hidden * pools] -> the name of the logits, float[N, classes]."""
     specification = classifier.specification
     for index in range(len(specification.head) + 1):
         weight = graph.constant(f"head.{index}.weight", classifier.weights[f"head.{index}.weight"])
@@ -163,9 +200,12 @@ def classify_state(graph: GraphBuilder, classifier: Classifier, state: str) -> s
 
 
 def _recurrent_layer(
-    graph: GraphBuilder, classifier: Classifier, layer: int, steps: str, lengths: str, last: bool
+    graph: GraphBuilder, classifier: Classifier, layer: int, steps: str, lengths: str, outputs: Collection[str]
 ) -> str:
-    """One standard `GRU` or `RNN` node over [T, N, features]: every state, or with `last` the final ones, [N, hidden].
+    """One standard `GRU` or `RNN` node over [T, N, features] -> its name.
+
+    Of the node's outputs, named after it, it has those in `outputs`: `_all` [T, 1, N, hidden], the states of each time
+    step, and `_last` [1, N, hidden], those after each row's last token. The 1 is the direction.
 
     PyTorch stacks the gates of a GRU as r, z, n and ONNX as z, r, h; PyTorch applies r after the recurrent product,
     which ONNX calls linear_before_reset (https://onnx.ai/onnx/operators/onnx__GRU.html).
@@ -185,14 +225,54 @@ def _recurrent_layer(
         lengths,
     ]
     attributes = {"linear_before_reset": 1} if cell == "gru" else {}
-    outputs = ["", f"{name}_last"] if last else [f"{name}_all"]
+    given = [f"{name}_all" if "all" in outputs else "", *([f"{name}_last"] if "last" in outputs else [])]
     graph.nodes.append(
         helper.make_node(
-            cell.upper(), inputs, outputs, name=name, hidden_size=classifier.specification.hidden, **attributes
+            cell.upper(), inputs, given, name=name, hidden_size=classifier.specification.hidden, **attributes
         )
     )
-    axis = graph.constant(f"{name}_direction", [0 if last else 1], np.int64)
-    return graph.node("Squeeze", [outputs[-1], axis], f"{name}_states")
+    return name
+
+
+def _one_direction(graph: GraphBuilder, name: str, output: str, axis: int) -> str:
+    """An output of the recurrent node `name` without its axis of directions."""
+    return graph.node("Squeeze", [output, graph.constant(f"{name}_direction", [axis], np.int64)], f"{name}_states")
+
+
+def own_steps(graph: GraphBuilder, by_time: str, lengths: str) -> str:
+    """Which time steps are a row's own tokens: ids [T, N], lengths [N] -> the name of bool[T, N]."""
+    count = graph.node("Squeeze", [graph.node("Shape", [by_time], "time_shape", end=1)], "time_steps")
+    first, step = graph.constant("first_step", 0, np.int64), graph.constant("one_step", 1, np.int64)
+    times = graph.node("Range", [first, count, step], "times")
+    times = graph.node("Unsqueeze", [times, graph.constant("rows", [1], np.int64)], "times_by_row")
+    return graph.node("Less", [times, lengths], "own_steps")
+
+
+def mean_of_sum(graph: GraphBuilder, total: str, lengths: str) -> str:
+    """The sum of each row's own states, double[N, hidden], and lengths [N] -> the name of their mean, float[N, hidden].
+
+    Zero for a row without a token. The sum is in double precision because one of thousands of equal states is wrong
+    from the fifth digit on in single precision.
+    """
+    divisor = graph.node("Max", [lengths, graph.constant("one_token", 1, np.int64)], "divisor")
+    divisor = graph.node("Cast", [divisor], "divisor_double", to=TensorProto.DOUBLE)
+    divisor = graph.node("Unsqueeze", [divisor, graph.constant("divisor_axis", [1], np.int64)], "divisor_column")
+    mean = graph.node("Div", [total, divisor], "mean_double")
+    return graph.node("Cast", [mean], "mean", to=TensorProto.FLOAT)
+
+
+def _max_state(graph: GraphBuilder, states: str, own: str) -> str:
+    """[T, 1, N, hidden] -> [N, hidden], `BELOW_STATES` for a row without a token."""
+    candidates = graph.node("Where", [own, states, graph.constant("below", BELOW_STATES, np.float32)], "max_of")
+    return graph.node("ReduceMax", [candidates], "max", axes=[0, 1], keepdims=0)
+
+
+def _mean_state(graph: GraphBuilder, states: str, own: str, lengths: str) -> str:
+    """[T, 1, N, hidden] -> [N, hidden], zero for a row without a token."""
+    summands = graph.node("Where", [own, states, graph.constant("no_state", 0, np.float32)], "mean_of")
+    summands = graph.node("Cast", [summands], "mean_of_double", to=TensorProto.DOUBLE)
+    total = graph.node("ReduceSum", [summands, graph.constant("sum_axes", [0, 1], np.int64)], "total", keepdims=0)
+    return mean_of_sum(graph, total, lengths)
 
 
 def _cut(graph: GraphBuilder, ids: str, lengths: str, max_tokens: int) -> tuple[str, str]:

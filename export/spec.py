@@ -11,12 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.errors import ExportError
-from export.text import PADDING, UNKNOWN, Tokenizer
+from export.text import LINE_BREAK, PADDING, UNKNOWN, Tokenizer
 
 Cell = Literal["gru", "rnn"]
+Pool = Literal["last", "max", "mean"]
 Weights = Mapping[str, NDArray[np.float32]]
 
 GATES: Mapping[Cell, int] = {"gru": 3, "rnn": 1}
+
+BELOW_STATES = -2.0
+"""A number below every state of either cell: a state is a tanh or lies between two of them."""
 
 
 class InvalidClassifier(ExportError):
@@ -27,9 +31,10 @@ class InvalidClassifier(ExportError):
 class Specification:
     """The architecture and the text definition: everything but the vocabulary and the numbers.
 
-    tokens -> embedding [vocabulary, embedding] -> `layers` recurrent layers of `hidden` units -> the state after the
-    last token -> one Linear and ReLU for every width in `head` -> Linear to `len(labels)` logits.
-    Tokens beyond `max_tokens` are cut; a text without a token is classified from the zero state.
+    tokens -> embedding [vocabulary, embedding] -> `layers` recurrent layers of `hidden` units -> the top layer's states
+    after each token, pooled -> one Linear and ReLU for every width in `head` -> Linear to `len(labels)` logits.
+    `pooling` names the pools, which stand side by side in its order: the `last` state, the `max` and the `mean` of all.
+    Tokens beyond `max_tokens` are cut; a text without a token is classified from zeros.
     """
 
     labels: tuple[str, ...]
@@ -37,6 +42,7 @@ class Specification:
     embedding: int
     hidden: int
     layers: int = 1
+    pooling: tuple[Pool, ...] = ("last",)
     head: tuple[int, ...] = ()
     max_tokens: int = 10_000
     tokenizer: Tokenizer = field(default_factory=Tokenizer)
@@ -46,22 +52,32 @@ class Specification:
             raise InvalidClassifier(f"labels are {list(self.labels)}, expected two or more different ones")
         if self.cell not in get_args(Cell):
             raise InvalidClassifier(f"cell is {self.cell!r}, expected one of {', '.join(get_args(Cell))}")
+        pools = get_args(Pool)
+        if not self.pooling or not set(self.pooling) <= set(pools) or len(set(self.pooling)) != len(self.pooling):
+            raise InvalidClassifier(
+                f"pooling is {list(self.pooling)}, expected one or more of {', '.join(pools)}, each once"
+            )
         for size in (self.embedding, self.hidden, self.layers, self.max_tokens, *self.head):
             if not isinstance(size, int) or size < 1:
                 raise InvalidClassifier(f"a size is {size!r}, expected a whole number from 1")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON and for a snapshot read with `weights_only=True`."""
-        return {**dataclasses.asdict(self), "labels": list(self.labels), "head": list(self.head)}
+        tuples = {name: list(getattr(self, name)) for name in ("labels", "pooling", "head")}
+        return {**dataclasses.asdict(self), **tuples}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Specification":
-        """The inverse of `to_json`. Raises `InvalidClassifier` on anything that is not one."""
+        """The inverse of `to_json`; without `pooling`, as before there was one, it is the last state.
+
+        Raises `InvalidClassifier` on anything that is not a specification.
+        """
         try:
             return cls(
                 **{
                     **values,
                     "labels": tuple(values["labels"]),
+                    "pooling": tuple(values.get("pooling", cls.pooling)),
                     "head": tuple(values["head"]),
                     "tokenizer": Tokenizer(**values["tokenizer"]),
                 }
@@ -78,11 +94,23 @@ class Specification:
             shapes[f"recurrent.weight_hh_l{layer}"] = (rows, self.hidden)
             shapes[f"recurrent.bias_ih_l{layer}"] = (rows,)
             shapes[f"recurrent.bias_hh_l{layer}"] = (rows,)
-        widths = [self.hidden, *self.head, len(self.labels)]
+        widths = [self.hidden * len(self.pooling), *self.head, len(self.labels)]
         for index, (before, after) in enumerate(pairwise(widths)):
             shapes[f"head.{index}.weight"] = (after, before)
             shapes[f"head.{index}.bias"] = (after,)
         return shapes
+
+
+@dataclass(frozen=True)
+class QuantizedTable:
+    """A table in bytes with a scale a row: `integers` int8[rows, columns], `scales` float32[rows, 1]."""
+
+    integers: NDArray[np.int8]
+    scales: NDArray[np.float32]
+
+    def numbers(self) -> NDArray[np.float32]:
+        """The table it stands for, [rows, columns]: one product in single precision, the same in every runtime."""
+        return self.integers * self.scales
 
 
 _not_a_token = re.compile("[ \t\n\v\f\r\0]")
@@ -90,11 +118,15 @@ _not_a_token = re.compile("[ \t\n\v\f\r\0]")
 
 @dataclass(frozen=True)
 class Classifier:
-    """A specification with its vocabulary (`<unk>` and `<pad>` first) and its weights: all that an export needs."""
+    """A specification with its vocabulary (`<unk>` and `<pad>` first) and its weights: all that an export needs.
+
+    A `quantized_embedding` holds the very numbers of the weight `embedding.weight`, for graphs to store in its place.
+    """
 
     specification: Specification
     vocabulary: Sequence[str]
     weights: Weights
+    quantized_embedding: QuantizedTable | None = None
 
     def __post_init__(self) -> None:
         check_vocabulary(self.vocabulary)
@@ -106,14 +138,20 @@ class Classifier:
                 raise InvalidClassifier(f"{name} has shape {self.weights[name].shape}, expected {shape}")
             if not np.isfinite(self.weights[name]).all():
                 raise InvalidClassifier(f"{name} holds numbers that are not finite: the training diverged")
+        quantized = self.quantized_embedding
+        if quantized and not np.array_equal(quantized.numbers(), self.weights["embedding.weight"]):
+            raise InvalidClassifier("the quantized embedding and embedding.weight hold different numbers")
 
 
 def check_vocabulary(vocabulary: Sequence[str]) -> None:
-    """Raise `InvalidClassifier` unless `vocabulary` is `<unk>`, `<pad>`, then words, each once, none with spaces."""
+    """Raise `InvalidClassifier` unless `vocabulary` is `<unk>`, `<pad>`, then words, each once.
+
+    No word holds white space but the line break `<br />`, which is one token where punctuation is isolated.
+    """
     if list(vocabulary[:2]) != [UNKNOWN, PADDING]:
         raise InvalidClassifier(f"the vocabulary starts with {list(vocabulary[:2])}, expected {[UNKNOWN, PADDING]}")
     if len(set(vocabulary)) != len(vocabulary):
         raise InvalidClassifier("the vocabulary holds a word twice")
     for index, word in enumerate(vocabulary):
-        if not word or _not_a_token.search(word):
+        if word != LINE_BREAK and (not word or _not_a_token.search(word)):
             raise InvalidClassifier(f"the vocabulary's entry {index}, {word!r}, is empty or holds white space")

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Tuple  # noqa: UP035 - TorchScript reads the
 import torch
 from torch import Tensor, nn
 
-from export.spec import Classifier
+from export.spec import BELOW_STATES, Classifier
 from export.text import LINE_BREAK, MARKS, PADDING_ID, SPACES, UNKNOWN_ID, lookup_table
 
 
@@ -26,6 +26,7 @@ class TextClassifier(nn.Module):
     labels: List[str]  # noqa: UP006
     spaces: List[str]  # noqa: UP006
     marks: List[str]  # noqa: UP006
+    pooling: List[str]  # noqa: UP006
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
@@ -37,13 +38,16 @@ class TextClassifier(nn.Module):
         self.line_break = LINE_BREAK
         self.lowercase = specification.tokenizer.lowercase
         self.punctuation: str = specification.tokenizer.punctuation
+        self.unit: str = specification.tokenizer.unit
         self.max_tokens = specification.max_tokens
         self.unknown_id = UNKNOWN_ID
         self.padding_id = PADDING_ID
+        self.pooling = list(specification.pooling)
+        self.below_states = BELOW_STATES
         self.embedding = nn.Embedding(len(classifier.vocabulary), specification.embedding)
         layer = {"gru": nn.GRU, "rnn": nn.RNN}[specification.cell]
         self.recurrent = layer(specification.embedding, specification.hidden, specification.layers, batch_first=True)
-        widths = [specification.hidden, *specification.head, len(specification.labels)]
+        widths = [specification.hidden * len(self.pooling), *specification.head, len(specification.labels)]
         self.head = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.load_state_dict({name: torch.tensor(value) for name, value in classifier.weights.items()})
         self.requires_grad_(False)
@@ -63,8 +67,7 @@ class TextClassifier(nn.Module):
             for _ in range(width - len(row)):
                 row.append(self.padding_id)
         states, _ = self.recurrent(self.embedding(torch.tensor(rows, dtype=torch.long).view(len(texts), width)))
-        last = states[torch.arange(len(texts)), (lengths - 1).clamp(min=0)]
-        state = last * (lengths > 0).unsqueeze(1)
+        state = self.pool(states, lengths)
         for index, linear in enumerate(self.head):
             if index > 0:
                 state = torch.relu(state)
@@ -75,6 +78,19 @@ class TextClassifier(nn.Module):
             labels.append(self.labels[int(best)])
         return labels, probabilities
 
+    def pool(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """The pools of each row's own states: [texts, time, hidden] -> [texts, hidden * pools]."""
+        own = (torch.arange(states.size(1)) < lengths.unsqueeze(1)).unsqueeze(2)
+        pools: List[Tensor] = []  # noqa: UP006
+        for pool in self.pooling:
+            if pool == "last":
+                pools.append(states[torch.arange(len(lengths)), (lengths - 1).clamp(min=0)])
+            elif pool == "max":
+                pools.append(states.masked_fill(~own, self.below_states).amax(1))
+            else:
+                pools.append((states * own).sum(1) / lengths.clamp(min=1).unsqueeze(1))
+        return torch.cat(pools, 1) * (lengths > 0).unsqueeze(1)
+
     @torch.jit.export
     def tokenize(self, text: str) -> List[str]:  # noqa: UP006
         if self.lowercase:
@@ -82,6 +98,13 @@ class TextClassifier(nn.Module):
         for space in self.spaces:
             text = text.replace(space, " ")
         tokens: List[str] = []  # noqa: UP006
+        if self.unit == "characters":
+            for byte in list(text.replace(" ", "")):  # a list, because indexing a string copies the whole of it
+                if ord(byte) & 0xC0 == 0x80:  # a UTF-8 sequence goes on
+                    tokens[-1] += byte
+                else:
+                    tokens.append(byte)
+            return tokens
         if self.punctuation == "attached":
             for token in text.split(" "):
                 if len(token) > 0:

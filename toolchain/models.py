@@ -1,6 +1,6 @@
-"""The three documented classifiers. Each reads top to bottom; each answers from the state after its last token."""
+"""The classifiers: the three documented ones, each answering from the state after its last token, and a pooled one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.spec import Specification
+from export.spec import BELOW_STATES, Pool, Specification
+from export.text import PADDING_ID, UNKNOWN_ID
 
 
 def last_states(states: Tensor, lengths: Tensor) -> Tensor:
@@ -19,6 +20,25 @@ def last_states(states: Tensor, lengths: Tensor) -> Tensor:
     rows = torch.arange(states.shape[0], device=states.device)
     last = states[rows, (lengths - 1).clamp(min=0)]
     return last * (lengths > 0).unsqueeze(1)
+
+
+def pooled_states(states: Tensor, lengths: Tensor, pooling: Sequence[Pool]) -> Tensor:
+    """The pools of each row's own states side by side: [batch, time, hidden] -> [batch, hidden * pools].
+
+    The last state, the largest of each unit and the mean. All are zero for a row without a token, and so are their
+    gradients.
+    """
+    has_token = (lengths > 0).unsqueeze(1)
+    own = (torch.arange(states.shape[1], device=states.device) < lengths.unsqueeze(1)).unsqueeze(2)
+    pools = []
+    for pool in pooling:
+        if pool == "last":
+            pools.append(last_states(states, lengths))
+        elif pool == "max":
+            pools.append(states.masked_fill(~own, BELOW_STATES).amax(1) * has_token)
+        else:
+            pools.append(states.masked_fill(~own, 0.0).sum(1) / lengths.clamp(min=1).unsqueeze(1))
+    return torch.cat(pools, 1)
 
 
 class BasicGRU(nn.Module):
@@ -63,6 +83,47 @@ class BasicRNN(nn.Module):
         return logits
 
 
+class PooledGRU(nn.Module):
+    """Embedding -> GRU -> pools of its states -> dropout -> Linear, with dropout of words and of input channels.
+
+    In training `word_dropout` is the share of tokens that become `<unk>`, and `input_dropout` the share of a review's
+    embedding channels that are dropped for all its steps alike (Gal and Ghahramani 2016, arXiv:1512.05287).
+    """
+
+    portable_names: ClassVar[dict[str, str]] = BasicGRU.portable_names
+
+    def __init__(
+        self,
+        n_layers: int,
+        hidden_dim: int,
+        n_vocab: int,
+        embed_dim: int,
+        n_classes: int,
+        pooling: Sequence[Pool],
+        dropout_p: float = 0.5,
+        input_dropout: float = 0.0,
+        word_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.pooling = tuple(pooling)
+        self.word_dropout = word_dropout
+        self.embed = nn.Embedding(n_vocab, embed_dim)
+        self.input_dropout = nn.Dropout1d(input_dropout)
+        self.gru = nn.GRU(embed_dim, hidden_dim, num_layers=n_layers, batch_first=True)
+        self.dropout = nn.Dropout(dropout_p)
+        self.out = nn.Linear(hidden_dim * len(self.pooling), n_classes)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """ids [batch, time], padded on the right, and lengths [batch] -> logits [batch, classes]."""
+        if self.training and self.word_dropout:
+            dropped = torch.rand(ids.shape, device=ids.device) < self.word_dropout
+            ids = ids.masked_fill(dropped & (ids != PADDING_ID), UNKNOWN_ID)
+        channels = self.embed(ids).transpose(1, 2)
+        states, _ = self.gru(self.input_dropout(channels).transpose(1, 2))
+        logits: Tensor = self.out(self.dropout(pooled_states(states, lengths, self.pooling)))
+        return logits
+
+
 class RNNCellClassifier(nn.Module):
     """An `RNNCell` stepped over time by hand, then Linear -> ReLU -> Linear."""
 
@@ -95,11 +156,21 @@ class RNNCellClassifier(nn.Module):
         return logits
 
 
-Model = BasicGRU | BasicRNN | RNNCellClassifier
+Model = BasicGRU | BasicRNN | PooledGRU | RNNCellClassifier
 
 
-def build_model(name: str, specification: Specification, vocabulary_size: int, dropout: float) -> Model:
-    """An untrained model of the class `name` (see `Recipe.model`) with the specification's sizes."""
+def build_model(
+    name: str,
+    specification: Specification,
+    vocabulary_size: int,
+    dropout: float,
+    input_dropout: float = 0.0,
+    word_dropout: float = 0.0,
+) -> Model:
+    """An untrained model of the class `name` (see `Recipe.model`) with the specification's sizes.
+
+    `input_dropout` and `word_dropout` are `PooledGRU`'s alone.
+    """
     sizes = (
         specification.layers,
         specification.hidden,
@@ -107,6 +178,8 @@ def build_model(name: str, specification: Specification, vocabulary_size: int, d
         specification.embedding,
         len(specification.labels),
     )
+    if name == "PooledGRU":
+        return PooledGRU(*sizes, specification.pooling, dropout, input_dropout, word_dropout)
     if name == "RNNCellClassifier":
         return RNNCellClassifier(*sizes, head_dim=specification.head[0])
     return BasicGRU(*sizes, dropout) if name == "BasicGRU" else BasicRNN(*sizes, dropout)
