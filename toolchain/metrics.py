@@ -65,7 +65,9 @@ def label_index(value: Any, index: Mapping[str, int]) -> int:
     return -1 if value is None or isinstance(value, dict | list | float) else index.get(str(value), -1)
 
 
-def count_labels(truth: Sequence[int], best: NDArray[np.int64], probabilities: NDArray[np.float32]) -> LabelCounts:
+def count_labels(
+    truth: Sequence[int] | NDArray[np.int64], best: NDArray[np.int64], probabilities: NDArray[np.float32]
+) -> LabelCounts:
     """Compare `truth` [N] (-1: unknown) with the answers `best` [N] and `probabilities` [N, classes].
 
     The loss of a row is the negative natural logarithm of its true label's probability, clipped at the smallest normal
@@ -83,12 +85,24 @@ def count_labels(truth: Sequence[int], best: NDArray[np.int64], probabilities: N
 
 def label_metrics(counts: LabelCounts, labels: Sequence[str], column: str) -> LabelMetrics:
     """The figures of a run."""
-    right, support, predicted = (
-        values.tolist()
-        for values in (counts.confusion.diagonal(), counts.confusion.sum(axis=1), counts.confusion.sum(axis=0))
+    labelled = int(counts.confusion.sum())
+    return LabelMetrics(
+        column=column,
+        labelled=labelled,
+        unlabelled=counts.unlabelled,
+        accuracy=_share(int(counts.confusion.trace()), labelled),
+        log_loss=counts.log_loss / labelled if labelled else None,
+        classes=class_metrics(counts.confusion, labels),
+        confusion=named_confusion(counts.confusion, labels),
     )
-    labelled = sum(support)
-    classes = {
+
+
+def class_metrics(confusion: NDArray[np.int64], labels: Sequence[str]) -> dict[str, ClassMetrics]:
+    """The figures of every class, from `confusion` [true, predicted]."""
+    right, support, predicted = (
+        values.tolist() for values in (confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0))
+    )
+    return {
         label: ClassMetrics(
             precision=_share(right[i], predicted[i]),
             recall=_share(right[i], support[i]),
@@ -97,18 +111,11 @@ def label_metrics(counts: LabelCounts, labels: Sequence[str], column: str) -> La
         )
         for i, label in enumerate(labels)
     }
-    return LabelMetrics(
-        column=column,
-        labelled=labelled,
-        unlabelled=counts.unlabelled,
-        accuracy=_share(sum(right), labelled),
-        log_loss=counts.log_loss / labelled if labelled else None,
-        classes=classes,
-        confusion={
-            label: dict(zip(labels, row, strict=True))
-            for label, row in zip(labels, counts.confusion.tolist(), strict=True)
-        },
-    )
+
+
+def named_confusion(confusion: NDArray[np.int64], labels: Sequence[str]) -> dict[str, dict[str, int]]:
+    """`confusion` [true, predicted] as counts by true label, then by answer."""
+    return {label: dict(zip(labels, row, strict=True)) for label, row in zip(labels, confusion.tolist(), strict=True)}
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -109,8 +109,9 @@ def load_snapshot(path: Path) -> Snapshot:
         raise UsageError(f"{file}: not a snapshot, or damaged; make it anew: toolchain train --out {path}") from error
     if isinstance(values, Mapping) and values and all(isinstance(value, Tensor) for value in values.values()):
         raise UsageError(
-            f"{file}: a bare state_dict, without the vocabulary and tokenizer that belong to it; expected a snapshot. "
-            f"Train it anew: toolchain train --out {path}"
+            f"{file}: a bare state_dict, without the vocabulary and tokenizer that belong to it. Bring them: "
+            f"toolchain import --state-dict {file} --vocab vocab.txt --labels neg,pos --out imported. "
+            f"Or train it anew: toolchain train --out {path}"
         )
     if not isinstance(values, Mapping) or not isinstance(values.get("format"), int):
         raise UsageError(f"{file}: not a snapshot; make one: toolchain train --out {path}")
