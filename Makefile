@@ -7,15 +7,16 @@ ROWS ?= 20000
 ROUNDS ?= 2
 BIN := .venv/bin
 READY := .venv/.ready
+NODE_READY := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard examples/*/package-lock.json))
 
-.PHONY: setup demo train test bench lint format clean help
+.PHONY: setup demo train test test-embed bench lint format clean help
 .DEFAULT_GOAL := help
 
 setup: $(READY)  ## make the environment
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,train,parquet,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,train,parquet,tensorboard,dev,examples]'
 	touch $@
 
 demo: $(READY)  ## train on the embedded sample, export, verify, score, and show the results
@@ -31,6 +32,14 @@ train: $(READY)  ## train on IMDB: make train [DATA=imdb|sample|PATH] [RECIPE=gr
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest
+
+test-embed: $(READY) $(NODE_READY)  ## run every example in its runtime against a fresh bundle's vectors
+	$(BIN)/python -m pytest examples/tests
+
+# The install scripts only fetch what the CPU does not need (CUDA).
+examples/%/node_modules/.package-lock.json: examples/%/package-lock.json
+	npm ci --prefix examples/$* --ignore-scripts --no-audit --no-fund
+	touch $@
 
 bench: $(READY)  ## scoring speed side by side, with snapshot/ trained: make bench DATA=PATH/aclImdb [ROWS=N] [ROUNDS=N]
 	$(BIN)/toolchain export --format onnx --precision int8 --snapshot snapshot --out bundle --data $(DATA)
@@ -50,4 +59,4 @@ clean:  ## remove the environment, the demo and all caches; snapshot/ and bundle
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -69,7 +69,7 @@ def test_the_best_checkpoint_is_kept_and_its_figures_are_its_own(trained: Traine
     assert metrics["validation_loss"] == pytest.approx(best["validation_loss"], abs=1e-6)
     snapshot = load_snapshot(trained.folder)
     assert snapshot.training == metrics
-    _, _, test_batches = iterators(trained.corpus, 64, 0, torch.device("cpu"))
+    _, _, test_batches = iterators(trained.corpus, 64, 0)
     loss, accuracy = evaluate(snapshot.build(), test_batches)
     assert loss == pytest.approx(metrics["test_loss"], abs=1e-5)
     assert accuracy == pytest.approx(metrics["test_accuracy"])
@@ -113,11 +113,11 @@ def bag_of_words_accuracy(trained: TrainedSample) -> float:
 
 
 def test_training_batches_are_really_bucketed_by_length(trained: TrainedSample) -> None:
-    batches, _, _ = iterators(trained.corpus, 64, 0, torch.device("cpu"))
+    batches, _, _ = iterators(trained.corpus, 64, 0)
     padded = real = 0
     firsts = []
     for batch in batches:
-        ids, lengths, _ = batch_tensors(batch)
+        ids, lengths, _ = batch_tensors(batch, torch.device("cpu"))
         padded += ids.numel()
         real += int(lengths.sum())
         firsts.append(int(lengths[0]))

@@ -5,7 +5,9 @@ import csv
 import functools
 import json
 import signal
-from collections.abc import Callable, Iterable, Sequence
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,13 +17,15 @@ from rich.console import Console
 from rich.table import Table
 
 from export.errors import ExportError
+from export.text import TOKENIZERS, TokenizerName
 from toolchain import __version__
 from toolchain.errors import CheckFailed, UsageError
 from toolchain.records import MAX_ROW_BYTES
 
 if TYPE_CHECKING:
     from export.parity import Comparison
-    from toolchain.metrics import LabelMetrics
+    from toolchain.evaluation import Evaluation
+    from toolchain.metrics import ClassMetrics, LabelMetrics
     from toolchain.scoring import Preview, Summary
 
 app = typer.Typer(
@@ -36,6 +40,11 @@ _debug = False
 
 _PROVIDER_HELP = "ONNX Runtime provider: auto, cpu, cuda, or any other that is installed."
 _TEXT_HELP = "Column or field with the text. Default: found by name (text, review, content, body …)."
+_EXCERPT = 240
+_MANY_SUSPECTS = 0.05  # beyond it the model is at fault, not the labels
+_EXTRAS = dict.fromkeys(("torch", "torchtext", "onnx", "matplotlib", "gensim"), "train") | {
+    "tensorboard": "tensorboard"
+}
 
 
 def _version_and_exit(wanted: bool) -> None:
@@ -68,9 +77,10 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
             messages.print(f"[bold red]error:[/] {_escape(str(error))}")
             raise typer.Exit(1 if isinstance(error, CheckFailed) else 2) from None
         except ModuleNotFoundError as error:
-            if _debug or error.name is None or error.name.split(".")[0] not in ("torch", "torchtext", "onnx"):
+            extra = _EXTRAS.get((error.name or "").split(".")[0])
+            if _debug or extra is None:
                 raise
-            extra = f"{error.name} is not installed; install it: pip install 'toolchain[train]'"
+            extra = f"{error.name} is not installed; install it: pip install 'toolchain[{extra}]'"
             messages.print(f"[bold red]error:[/] {_escape(extra)}")
             raise typer.Exit(2) from None
         except OSError as error:
@@ -86,39 +96,102 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
     return app.command(name=function.__name__.rstrip("_"), no_args_is_help=False)(run)
 
 
+def _read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Make the options in a TOML file the defaults of the command."""
+    if path is None:
+        return None
+    names = {parameter.name for parameter in context.command.params}
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise typer.BadParameter(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    values = {name.replace("-", "_"): value for name, value in values.items()}
+    if unknown := sorted(values.keys() - names):
+        raise typer.BadParameter(f"{path}: {unknown[0]!r} is no option of this command; see --help")
+    context.default_map = values
+    return path
+
+
 @_command
 def train(
-    recipe: Annotated[str, typer.Option(help="gru, rnn or rnn-cell.")] = "gru",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="gru-pool for data of your own: the best and the most robust. gru, rnn, rnn-cell: as documented."
+        ),
+    ] = "gru",
     data: Annotated[str, typer.Option(help="imdb, sample, an aclImdb folder, or a CSV/JSONL file.")] = "imdb",
     epochs: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
     lr: Annotated[float | None, typer.Option(min=0, help="Learning rate. Default: the recipe's.")] = None,
     layers: Annotated[int, typer.Option(min=1, help="Recurrent layers.")] = 1,
+    tokenizer: Annotated[
+        TokenizerName | None,
+        typer.Option(
+            help="What a token is. attached: what stands between spaces; isolated: each punctuation mark by itself; "
+            "dropped: marks left out; characters: each by itself, for Chinese, Japanese, Korean. Default: the recipe's."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same machine: same checkpoint.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16: of the products in training.")] = "auto",
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many epochs without a better one. Default: the recipe's.")
+    ] = None,
+    class_weights: Annotated[
+        Literal["none", "balanced"], typer.Option(help="balanced: a rare label counts as much as a common one.")
+    ] = "none",
+    unlabelled: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="More text without labels, for gru-pool: a folder of .txt files, an aclImdb folder, or a CSV/JSONL.",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the snapshot.")] = Path("snapshot"),
     text_column: Annotated[str | None, typer.Option(help=_TEXT_HELP)] = None,
     label_column: Annotated[str | None, typer.Option(help="Column or field with the label.")] = None,
+    group_column: Annotated[
+        str | None, typer.Option(help="Column or field whose equals are never split: a film, product or author.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training in --out.")] = False,
     test_data: Annotated[
         Path | None, typer.Option(help="CSV/JSONL file to test on. Default: a tenth is held out.")
     ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files to OUT/tensorboard.")] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml",
+            callback=_read_config,
+            is_eager=True,
+            help="Options by their names, such as batch-size = 32; what the command line says goes first.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
 ) -> None:
-    """Train a recipe and keep the checkpoint with the best validation loss.
+    """Train a recipe, keep the checkpoint with the best validation loss, and calibrate it.
 
-    Example: [bold]toolchain train --recipe gru --data reviews.csv --epochs 6[/]
+    Example: [bold]toolchain train --recipe gru-pool --data reviews.csv --patience 3[/]
     """
     from toolchain.corpus import Source, load_corpus
     from toolchain.recipes import RECIPES
     from toolchain.resumption import FILE as RESUME_FILE
+    from toolchain.suspects import FILE as SUSPECTS_FILE
     from toolchain.training import Epoch, Settings, fit
 
     if recipe not in RECIPES:
         raise UsageError(f"--recipe {recipe}: expected one of {', '.join(RECIPES)}")
     chosen = RECIPES[recipe]
+    if tokenizer:
+        chosen = replace(chosen, tokenizer=TOKENIZERS[tokenizer])
     messages.print(f"reading {_escape(data)} …")
-    corpus = load_corpus(Source(data, text_column, label_column, test_data), chosen, seed)
+    if unlabelled and not chosen.pretrained_vectors:
+        raise UsageError(
+            f"--unlabelled: the recipe {recipe} makes no use of it; use --recipe gru-pool, or leave it out"
+        )
+    source = Source(data, text_column, label_column, test_data, group_column, unlabelled)
+    corpus = load_corpus(source, chosen, seed)
     for warning in corpus.warnings:
         messages.print(f"[yellow]warning:[/] {_escape(warning)}")
     messages.print(
@@ -126,12 +199,20 @@ def train(
         f"labels {_escape(', '.join(corpus.labels))}; {len(corpus.vocabulary):,} words"
     )
 
+    events = None
+    if tensorboard:
+        from toolchain.events import EventLog
+
+        events = EventLog(out)
+
     def on_epoch(epoch: Epoch, best: bool) -> None:
         messages.print(
             f"epoch {epoch.epoch:2d}  train loss {epoch.train_loss:.4f} accuracy {epoch.train_accuracy:5.2f} %  "
             f"validation loss {epoch.validation_loss:.4f} accuracy {epoch.validation_accuracy:5.2f} %  "
             f"{epoch.seconds:.1f} s{'  *' if best else ''}"
         )
+        if events:
+            events.add(epoch)
 
     settings = Settings(
         epochs=epochs or chosen.epochs,
@@ -140,6 +221,9 @@ def train(
         layers=layers,
         seed=seed,
         device=device,
+        precision=precision,
+        patience=patience or chosen.patience,
+        class_weights=class_weights,
     )
     try:
         metrics = fit(corpus, chosen, settings, out, on_epoch, _progress, resume)
@@ -152,6 +236,18 @@ def train(
         f"accuracy {metrics['test_accuracy']:.2f} % on {metrics['reviews']['test']:,} reviews, "
         f"{metrics['seconds']:.0f} s"
     )
+    calibration = metrics["calibration"]
+    before, after = (calibration["test"][when] for when in ("before", "after"))
+    messages.print(
+        f"calibrated: temperature {calibration['temperature']:.3f}, expected calibration error "
+        f"{before['calibration_error']:.4f} → {after['calibration_error']:.4f}, "
+        f"test loss {before['loss']:.4f} → {after['loss']:.4f}"
+    )
+    if 0 < metrics.get("suspects", 0) <= _MANY_SUSPECTS * metrics["reviews"]["train"]:
+        messages.print(
+            f"{metrics['suspects']:,} training reviews were wrong in every epoch: are their labels right? "
+            f"{_escape(str(out / SUSPECTS_FILE))}"
+        )
     messages.print(f"snapshot in {_escape(str(out))}/; next: toolchain export --snapshot {_escape(str(out))}")
     if as_json:
         _print_json(metrics)
@@ -163,14 +259,18 @@ def evaluate(
     snapshot: Annotated[Path | None, typer.Option(help="Evaluate PyTorch. Default: ./snapshot.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Evaluate the exported model instead.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="Write every prediction to this CSV file.")] = None,
+    mistakes: Annotated[int, typer.Option(min=0, help="Show this many of the worst mistakes.")] = 5,
+    reliability: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw accuracy by confidence to this file.")
+    ] = None,
     provider: Annotated[str, typer.Option(help=_PROVIDER_HELP)] = "auto",
     text_column: Annotated[str | None, typer.Option(help=_TEXT_HELP)] = None,
     label_column: Annotated[str | None, typer.Option(help="Column or field with the label.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Loss and accuracy of a snapshot or of a bundle on labelled reviews.
+    """How good a snapshot or a bundle is on labelled reviews: loss, every class, calibration, the worst mistakes.
 
-    Example: [bold]toolchain evaluate --data reviews.csv --predictions predictions.csv[/]
+    Example: [bold]toolchain evaluate --data reviews.csv --mistakes 20 --reliability reliability.png[/]
     """
     from export.forms import softmax
     from toolchain.corpus import Source, read_test_reviews
@@ -180,26 +280,91 @@ def evaluate(
 
     if snapshot and bundle:
         raise UsageError("--snapshot and --bundle: name one of them")
+    if reliability and reliability.suffix.lower() != ".png":
+        raise UsageError(f"--reliability {reliability}: expected a name that ends in .png")
     if bundle:
         with Scorer(bundle, provider) as scorer:
             reviews = read_test_reviews(Source(data, text_column, label_column))
             evaluation = evaluate_reviews(
-                reviews, scorer.labels, lambda texts: scorer.submit(texts).result().probabilities
+                reviews, scorer.labels, lambda texts: scorer.submit(texts).result().probabilities, mistakes
             )
     else:
         loaded = load_snapshot(snapshot or Path("snapshot"))
         reference = loaded.reference()
         reviews = read_test_reviews(Source(data, text_column, label_column))
-        evaluation = evaluate_reviews(reviews, loaded.specification.labels, lambda texts: softmax(reference(texts)))
+        evaluation = evaluate_reviews(
+            reviews, loaded.specification.labels, lambda texts: softmax(reference(texts)), mistakes
+        )
     for skipped in reviews.skipped[:3]:
         messages.print(f"[yellow]warning:[/] left out {_escape(skipped)}")
     if predictions:
         write_predictions(evaluation, reviews, predictions)
         messages.print(f"predictions in {_escape(str(predictions))}")
+    if reliability:
+        from toolchain.figures import reliability_diagram
+
+        reliability_diagram(evaluation.reliability, None, reliability)
+        messages.print(f"reliability diagram in {_escape(str(reliability))}")
     if as_json:
-        _print_json({"reviews": evaluation.reviews, "loss": evaluation.loss, "accuracy": evaluation.accuracy})
+        _print_json(evaluation.to_json())
     else:
-        results.print(f"{evaluation.reviews} reviews, loss {evaluation.loss:.4f}, accuracy {evaluation.accuracy:.2f} %")
+        _print_evaluation(evaluation)
+
+
+@_command
+def import_(
+    state_dict: Annotated[Path, typer.Option(help="What the notebook's torch.save(model.state_dict(), …) wrote.")],
+    vocab: Annotated[Path, typer.Option(help="TEXT.vocab.itos, a word a line.")],
+    labels: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,…",
+            help="The classes in the order of the outputs. The notebook's are those of LABEL.vocab.itos[1:], by "
+            "frequency: print it, do not guess.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the snapshot.")] = Path("snapshot"),
+    tokenizer: Annotated[TokenizerName, typer.Option(help="attached is the notebook's str.split.")] = "attached",
+    sample: Annotated[
+        str | None,
+        typer.Option(help="Own texts to measure on what cannot be carried over: sample, imdb, a folder or file."),
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(help=_TEXT_HELP)] = None,
+) -> None:
+    """Turn the state_dict of the documented notebook (BasicGRU, BasicRNN) into a snapshot that can be exported.
+
+    Example: [bold]toolchain import --state-dict txtclassification.pt --vocab vocab.txt --labels neg,pos --out mine[/]
+    """
+    from toolchain.importing import check_place, import_state_dict, measure_deviation
+    from toolchain.snapshot import save_snapshot
+
+    check_place(state_dict, out)
+    imported = import_state_dict(state_dict, vocab, _names([labels]), TOKENIZERS[tokenizer])
+    specification = imported.snapshot.specification
+    messages.print(
+        f"{imported.snapshot.model}: {len(imported.snapshot.vocabulary):,} words, embedding {specification.embedding}, "
+        f"{specification.layers} × {specification.cell.upper()} {specification.hidden}, "
+        f"labels {_escape(', '.join(specification.labels))}"
+    )
+    if imported.unreachable:
+        some = ", ".join(map(repr, imported.unreachable[:3]))
+        messages.print(
+            f"[yellow]warning:[/] words that no text gives with --tokenizer {tokenizer}: "
+            f"{len(imported.unreachable):,}, such as {_escape(some)}"
+        )
+    if sample is not None:
+        from toolchain.corpus import Source, read_texts
+
+        messages.print(f"measuring on {_escape(sample)} …")
+        deviation = measure_deviation(imported.snapshot, read_texts(Source(sample, text_column)))
+        results.print(
+            f"{deviation.texts:,} texts against the notebook's reading: {deviation.tokenized_differently:,} cut into "
+            f"other tokens, {deviation.labels_changed:,} labels changed, probabilities moved by "
+            f"{deviation.mean_change:.4f} in the mean and {deviation.max_change:.4f} at most",
+            soft_wrap=True,
+        )
+    save_snapshot(imported.snapshot, out)
+    messages.print(f"snapshot in {_escape(str(out))}/; next: toolchain export --snapshot {_escape(str(out))}")
 
 
 @_command
@@ -424,6 +589,17 @@ def inspect(
         _print_json(opened.manifest)
         return
     specification, training = opened.specification, opened.manifest.get("training", {})
+    if "imported" in training:
+        source = training["imported"]
+        origin = {"imported from": f"{source['file']}, SHA-256 {source['sha256'][:12]}…"}
+    else:
+        origin = {
+            "trained on": f"{training.get('data')}: {training.get('reviews')}",
+            "best epoch": f"{training.get('epoch')}, "
+            f"validation loss {training.get('validation_loss', float('nan')):.4f}",
+            "test": f"loss {training.get('test_loss', float('nan')):.4f}, "
+            f"accuracy {training.get('test_accuracy', float('nan')):.2f} %",
+        }
     table = Table(title=f"bundle {bundle}", show_header=False)
     text = specification.tokenizer
     rows: dict[str, str] = {
@@ -432,10 +608,7 @@ def inspect(
         f"{specification.cell.upper()} {specification.hidden}, {training.get('parameters', 0):,} parameters",
         "text": f"lowercase {text.lowercase}, marks {text.punctuation}, at most {specification.max_tokens:,} tokens",
         "vocabulary": f"{len(opened.vocabulary()):,} words",
-        "trained on": f"{training.get('data')}: {training.get('reviews')}",
-        "best epoch": f"{training.get('epoch')}, validation loss {training.get('validation_loss', float('nan')):.4f}",
-        "test": f"loss {training.get('test_loss', float('nan')):.4f}, "
-        f"accuracy {training.get('test_accuracy', float('nan')):.2f} %",
+        **origin,
         "versions": ", ".join(f"{name} {number}" for name, number in opened.manifest.get("versions", {}).items()),
     }
     for name, value in rows.items():
@@ -566,18 +739,6 @@ def _print_summary(summary: "Summary") -> None:
 
 
 def _print_label_metrics(metrics: "LabelMetrics") -> None:
-    """A line a true label: how often it was predicted as which, and its figures."""
-
-    def share(value: float | None) -> str:
-        return "-" if value is None else f"{value:.4f}"
-
-    table = Table(show_edge=False)
-    table.add_column("true label")
-    for heading in (*(f"as {label}" for label in metrics.classes), "support", "precision", "recall", "F1"):
-        table.add_column(_escape(heading), justify="right")
-    for label, figures in metrics.classes.items():
-        counts = [f"{count:,}" for count in (*metrics.confusion[label].values(), figures.support)]
-        table.add_row(_escape(label), *counts, *map(share, (figures.precision, figures.recall, figures.f1)))
     if metrics.accuracy is None:
         messages.print(_escape(f"no scored row has a label of the model in {metrics.column!r}"))
     else:
@@ -585,7 +746,47 @@ def _print_label_metrics(metrics: "LabelMetrics") -> None:
             f"against {_escape(repr(metrics.column))}: accuracy {metrics.accuracy:.2%}, "
             f"log-loss {metrics.log_loss:.4f} on {metrics.labelled:,} labelled rows; {metrics.unlabelled:,} unlabelled"
         )
-        messages.print(table)
+        messages.print(_class_table(metrics.classes, metrics.confusion))
+
+
+def _class_table(classes: "Mapping[str, ClassMetrics]", confusion: Mapping[str, Mapping[str, int]]) -> Table:
+    """A line a true label: how often it was predicted as which, and its figures."""
+
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{value:.4f}"
+
+    table = Table(show_edge=False)
+    table.add_column("true label")
+    for heading in (*(f"as {label}" for label in classes), "support", "precision", "recall", "F1"):
+        table.add_column(_escape(heading), justify="right")
+    for label, figures in classes.items():
+        counts = [f"{count:,}" for count in (*confusion[label].values(), figures.support)]
+        table.add_row(_escape(label), *counts, *map(share, (figures.precision, figures.recall, figures.f1)))
+    return table
+
+
+def _print_evaluation(evaluation: "Evaluation") -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    results.print(f"{evaluation.reviews} reviews, loss {evaluation.loss:.4f}, accuracy {evaluation.accuracy:.2f} %")
+    results.print(
+        "the loss is the log-loss in nats; "
+        f"expected calibration error {evaluation.reliability.expected_calibration_error:.4f}"
+    )
+    results.print(_class_table(evaluation.classes, evaluation.confusion))
+    for mistake in evaluation.mistakes:
+        results.print(
+            f"row {mistake.row:,}: {_escape(mistake.label)}, answered {_escape(mistake.prediction)} "
+            f"with {mistake.confidence:.4f}"
+        )
+        results.print(Padding(Text(_excerpt(mistake.text)), (0, 0, 0, 4)))
+
+
+def _excerpt(text: str) -> str:
+    """The start of a text for a terminal: no control characters, no line ends, at most `_EXCERPT` characters."""
+    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    return line if len(line) <= _EXCERPT else f"{line[:_EXCERPT].rstrip()} …"
 
 
 def _print_preview(preview: "Preview", model: str) -> None:

@@ -1,18 +1,25 @@
-"""The documented systems as settings: what `toolchain train --recipe` can build."""
+"""The systems as settings: what `toolchain train --recipe` can build. Three are documented, `gru-pool` is ours."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from export.spec import Specification
+from export.spec import Pool, Specification
 from export.text import Tokenizer
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One documented system. Sizes in units, `learning_rate` for Adam, `min_freq` and `max_size` for the vocabulary."""
+    """One system. Sizes in units, `learning_rate` for Adam, `min_freq` and `max_size` for the vocabulary.
+
+    What stands below `learning_rate` the documented systems do without: pools of states beside the last, dropout of
+    words and of input channels (shares), label smoothing (share), weight decay (AdamW's), the largest norm of a
+    gradient, a one-cycle schedule up to `learning_rate` and down again, the moving average of the weights (its decay),
+    the epochs without a better validation loss after which the training stops, a validation part of another share or
+    without a group (film) in common with the training part, and an embedding that starts from word vectors.
+    """
 
     name: str
-    model: Literal["BasicGRU", "BasicRNN", "RNNCellClassifier"]
+    model: Literal["BasicGRU", "BasicRNN", "PooledGRU", "RNNCellClassifier"]
     embedding: int
     hidden: int
     head: tuple[int, ...]
@@ -25,18 +32,31 @@ class Recipe:
     epochs: int
     batch_size: int
     learning_rate: float
+    pooling: tuple[Pool, ...] = ("last",)
+    word_dropout: float = 0.0
+    input_dropout: float = 0.0
+    label_smoothing: float = 0.0
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    one_cycle: bool = False
+    average_decay: float | None = None
+    patience: int | None = None
+    validation_share: float = 0.2
+    validation_by_group: bool = False
+    pretrained_vectors: bool = False
 
     def specification(self, labels: tuple[str, ...], layers: int) -> Specification:
         """What the recipe builds for these labels."""
         return Specification(
             labels=labels,
-            cell="gru" if self.model == "BasicGRU" else "rnn",
+            cell="gru" if self.model in ("BasicGRU", "PooledGRU") else "rnn",
             embedding=self.embedding,
             hidden=self.hidden,
             layers=layers,
             head=self.head,
             max_tokens=self.max_tokens,
             tokenizer=self.tokenizer,
+            pooling=self.pooling,
         )
 
 
@@ -90,6 +110,34 @@ RECIPES: dict[str, Recipe] = {
             epochs=5,
             batch_size=64,
             learning_rate=1e-4,
+        ),
+        Recipe(
+            name="gru-pool",
+            model="PooledGRU",
+            embedding=128,
+            hidden=256,
+            head=(),
+            dropout=0.5,
+            tokenizer=Tokenizer(punctuation="isolated"),
+            max_tokens=1_000,
+            min_freq=5,
+            max_size=30_000,
+            vocabulary_from="training",
+            epochs=5,
+            batch_size=64,
+            learning_rate=1.5e-3,
+            pooling=("last", "max", "mean"),
+            word_dropout=0.1,
+            input_dropout=0.3,
+            label_smoothing=0.05,
+            weight_decay=0.02,
+            clip_norm=1.0,
+            one_cycle=True,
+            average_decay=0.998,
+            patience=2,
+            validation_share=0.1,
+            validation_by_group=True,
+            pretrained_vectors=True,
         ),
     )
 }

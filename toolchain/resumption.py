@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from toolchain.errors import UsageError
+from toolchain.optimization import Optimization
 from toolchain.snapshot import save_whole
 
 FILE = "resume.pt"
@@ -18,22 +18,25 @@ FILE = "resume.pt"
 
 @dataclass(frozen=True)
 class Resumption:
-    """The state after `epoch` epochs. `run` is all that shapes the result; `shuffler` is Python's random state."""
+    """The state after the epochs of `history`.
+
+    `run` is all that shapes the result, `suspects` are the reviews that no epoch got right, `shuffler` is Python's
+    random state.
+    """
 
     run: Mapping[str, Any]
-    epoch: int
-    best: float
     history: list[dict[str, float]]
+    suspects: Mapping[str, tuple[int, int]] | None
     model: Mapping[str, Tensor]
-    optimizer: Mapping[str, Any]
+    optimization: Mapping[str, Any]
     shuffler: tuple[Any, ...]
     torch_state: Tensor
     cuda_states: list[Tensor]
 
-    def restore(self, model: nn.Module, optimizer: Optimizer) -> None:
-        """Put the weights, the optimizer and the random states back."""
+    def restore(self, model: nn.Module, optimization: Optimization) -> None:
+        """Put the weights, the optimizer with its schedule and average, and the random states back."""
         model.load_state_dict(dict(self.model))
-        optimizer.load_state_dict(dict(self.optimizer))
+        optimization.load_state_dict(self.optimization)
         torch.set_rng_state(self.torch_state)
         if self.cuda_states:
             torch.cuda.set_rng_state_all(self.cuda_states)

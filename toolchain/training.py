@@ -1,6 +1,7 @@
 """The documented loops: `train` and `evaluate`, and the run over the epochs that keeps the best checkpoint."""
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -9,21 +10,32 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Adam, Optimizer
 
+from export.forms import softmax
 from toolchain import __version__
+from toolchain.calibration import fit_temperature, reliability
 from toolchain.corpus import Corpus, batch_tensors, iterators
 from toolchain.errors import UsageError
-from toolchain.models import build_model
+from toolchain.figures import training_curves
+from toolchain.models import Model, build_model
+from toolchain.optimization import Optimization
 from toolchain.recipes import Recipe
 from toolchain.resumption import FILE as RESUME_FILE
 from toolchain.resumption import Resumption, load_resumption, save_resumption
 from toolchain.snapshot import Snapshot, load_snapshot, save_snapshot
+from toolchain.suspects import FILE as SUSPECTS_FILE
+from toolchain.suspects import MIN_EPOCHS, Suspects
+from toolchain.vectors import word_vectors
+
+MIN_CALIBRATION_REVIEWS = 100
+"""A temperature fitted on fewer validation reviews is noise."""
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
@@ -50,37 +62,58 @@ class Settings:
     layers: int
     seed: int
     device: str = "auto"
+    precision: str = "auto"
+    patience: int | None = None
+    class_weights: Literal["none", "balanced"] = "none"
 
 
-def train(model: nn.Module, optimizer: Optimizer, iterator: Iterable[Any]) -> tuple[float, float]:
-    """One pass over the batches with weight updates -> mean loss and accuracy in percent, both as seen in passing."""
+def train(
+    model: nn.Module,
+    optimizer: Optimization | torch.optim.Optimizer,
+    iterator: Iterable[Any],
+    criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    precision: torch.dtype = torch.float32,
+    watch: Callable[[Any, Tensor], None] = lambda batch, logits: None,
+) -> tuple[float, float]:
+    """One pass over the batches with weight updates -> mean loss and accuracy in percent, both as seen in passing.
+
+    In `torch.bfloat16` the products are taken in it (autocast). `watch` sees every batch and its logits.
+    """
     model.train()
+    device = next(model.parameters()).device
     total, correct, count = 0.0, 0, 0
     for batch in iterator:
-        ids, lengths, labels = batch_tensors(batch)
+        ids, lengths, labels = batch_tensors(batch, device)
         optimizer.zero_grad()
-        logits = model(ids, lengths)
-        loss = F.cross_entropy(logits, labels)
+        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            logits = model(ids, lengths)
+        logits = logits.float()
+        loss = criterion(logits, labels)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         total += loss.item() * len(labels)
         correct += int((logits.argmax(1) == labels).sum())
         count += len(labels)
+        watch(batch, logits)
     return total / count, 100.0 * correct / count
+
+
+def evaluate(model: nn.Module, iterator: Iterable[Any]) -> tuple[float, float]:
+    """Mean cross-entropy (summed over every review, then divided) and accuracy in percent."""
+    return _figures(*predict(model, iterator))
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, iterator: Iterable[Any]) -> tuple[float, float]:
-    """Mean cross-entropy (summed over every review, then divided) and accuracy in percent."""
+def predict(model: nn.Module, iterator: Iterable[Any]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The logits [reviews, classes] and the labels [reviews] of all batches, in their order."""
     model.eval()
-    total, correct, count = 0.0, 0, 0
+    device = next(model.parameters()).device
+    logits, labels = [], []
     for batch in iterator:
-        ids, lengths, labels = batch_tensors(batch)
-        logits = model(ids, lengths)
-        total += F.cross_entropy(logits, labels, reduction="sum").item()
-        correct += int((logits.argmax(1) == labels).sum())
-        count += len(labels)
-    return total / count, 100.0 * correct / count
+        ids, lengths, own = batch_tensors(batch, device)
+        logits.append(model(ids, lengths).cpu())
+        labels.append(own.cpu())
+    return torch.cat(logits).numpy(), torch.cat(labels).numpy()
 
 
 def fit(
@@ -92,83 +125,89 @@ def fit(
     progress: Progress = lambda batches, title: batches,
     resume: bool = False,
 ) -> dict[str, Any]:
-    """Train, keep the checkpoint of the lowest validation loss in `out`, test it -> the metrics.
+    """Train, keep the checkpoint of the lowest validation loss in `out`, calibrate and test it -> the metrics.
 
-    Writes `txtclassification.pt`, `history.csv` (a line an epoch, as it ends) and `metrics.json`. `on_epoch` hears of
-    every epoch and whether it is the best so far; `progress` wraps the batches of a pass. The same seed gives the same
-    checkpoint on the same machine. Every finished epoch is kept in `resume.pt` until the run is complete: with `resume`
-    a killed run goes on behind it, to the same result as an undisturbed one. Raises `UsageError` where the loss stops
-    being a number, or where there is nothing of this run to resume.
+    Writes `txtclassification.pt`, `history.csv` (a line an epoch, as it ends), `history.png`, `metrics.json` and, after
+    `MIN_EPOCHS` epochs, `suspects.csv`. `on_epoch` hears of every epoch and whether it is the best so far; `progress`
+    wraps the batches of a pass. The same seed gives
+    the same checkpoint on the same machine. Every finished epoch is kept in `resume.pt` until the run is complete: with
+    `resume` a killed run goes on behind it, to the same result as an undisturbed one. Raises `UsageError` where the
+    loss stops being a number, or where there is nothing of this run to resume.
     """
-    # MKL otherwise chooses code, threads and so the order of a sum anew in every process ("conditional numerical
-    # reproducibility" in the oneMKL developer guide). It reads these at its first product.
-    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
-    os.environ.setdefault("MKL_DYNAMIC", "FALSE")
-    torch.set_flush_denormal(True)  # vanishing gradients become subnormal, and the CPU crawls through those
-    torch.manual_seed(settings.seed)
+    _make_repeatable(settings.seed)
     device = choose_device(settings.device)
+    precision = choose_precision(settings.precision, device)
     specification = recipe.specification(corpus.labels, settings.layers)
-    model = build_model(recipe.model, specification, len(corpus.vocabulary), recipe.dropout).to(device)
-    optimizer = Adam(model.parameters(), lr=settings.learning_rate)
-    train_batches, validation_batches, test_batches = iterators(corpus, settings.batch_size, settings.seed, device)
-    about = {
-        "recipe": recipe.name,
-        "settings": asdict(settings),
-        "data": corpus.name,
-        "reviews": {"train": len(corpus.train), "validation": len(corpus.validation), "test": len(corpus.test)},
-        "vocabulary": len(corpus.vocabulary),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "versions": {"toolchain": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
-    }
+    sizes = (len(corpus.vocabulary), recipe.dropout, recipe.input_dropout, recipe.word_dropout)
+    model = build_model(recipe.model, specification, *sizes).to(device)
+    train_batches, validation_batches, test_batches = iterators(corpus, settings.batch_size, settings.seed)
+    optimization = Optimization(model, recipe, settings.learning_rate, steps=settings.epochs * len(train_batches))
+    weights = _class_weights(corpus, device) if settings.class_weights == "balanced" else None
+    criterion = nn.CrossEntropyLoss(weights, label_smoothing=recipe.label_smoothing)
+    about = _about(corpus, recipe, settings, model, str(precision).removeprefix("torch."))
     out.mkdir(parents=True, exist_ok=True)
-    run = {**about, **asdict(settings)}
-    for name in ("settings", "versions", "epochs"):  # more epochs than were planned are no other run
-        del run[name]
+    run = {**about, **asdict(settings), "training_reviews": _fingerprint(corpus)}
+    for name in ("settings", "versions", "patience", *([] if recipe.one_cycle else ["epochs"])):
+        del run[name]  # what may change in an interrupted run: more epochs than were planned are no other run
     history: list[Epoch] = []
-    best = math.inf
+    suspects = Suspects()
+    if recipe.pretrained_vectors and not resume:
+        sentences = [example.text for example in corpus.train] + corpus.unlabelled
+        vectors = word_vectors(sentences, corpus.vocabulary, recipe.embedding, settings.seed, progress)
+        model.embed.weight.data.copy_(torch.from_numpy(vectors))
     if resume:
         resumption = load_resumption(out, run)
-        resumption.restore(model, optimizer)
+        resumption.restore(model, optimization)
         train_batches.random_shuffler.random_state = resumption.shuffler
         history = [Epoch(**line) for line in resumption.history]  # type: ignore[arg-type]
-        best = resumption.best
-    for number in range(len(history) + 1, settings.epochs + 1):
+        suspects = Suspects(resumption.suspects)
+    while len(history) < settings.epochs and not _out_of_patience(history, settings.patience):
+        number = len(history) + 1
         start = time.perf_counter()
-        train_loss, train_accuracy = train(model, optimizer, progress(train_batches, f"epoch {number} training"))
-        loss, accuracy = evaluate(model, progress(validation_batches, f"epoch {number} validation"))
+        batches = progress(train_batches, f"epoch {number} training")
+        train_loss, train_accuracy = train(model, optimization, batches, criterion, precision, suspects.watch)
+        suspects.end_epoch()
+        result = optimization.result
+        loss, accuracy = evaluate(result, progress(validation_batches, f"epoch {number} validation"))
         if not math.isfinite(loss):
             raise UsageError(f"epoch {number}: the validation loss is {loss}; the training diverged; lower --lr")
+        best = all(loss < earlier.validation_loss for earlier in history)
         epoch = Epoch(number, train_loss, train_accuracy, loss, accuracy, time.perf_counter() - start)
         history.append(epoch)
         _write_history(history, out / "history.csv")
-        if loss < best:
-            best = loss
+        if best:
             training = {**about, "epoch": number, "validation_loss": loss, "validation_accuracy": accuracy}
-            save_snapshot(Snapshot(recipe.model, specification, corpus.vocabulary, model.state_dict(), training), out)
+            save_snapshot(Snapshot(recipe.model, specification, corpus.vocabulary, result.state_dict(), training), out)
         resumption = Resumption(
             run=run,
-            epoch=number,
-            best=best,
             history=[asdict(line) for line in history],
+            suspects=suspects.never_right,
             model=model.state_dict(),
-            optimizer=optimizer.state_dict(),
+            optimization=optimization.state_dict(),
             shuffler=train_batches.random_shuffler.random_state,
             torch_state=torch.get_rng_state(),
             cuda_states=torch.cuda.get_rng_state_all() if device.type == "cuda" else [],
         )
         save_resumption(resumption, out)
-        on_epoch(epoch, loss == best)
+        on_epoch(epoch, best)
     checkpoint = load_snapshot(out)
     model.load_state_dict(dict(checkpoint.state))
-    test_loss, test_accuracy = evaluate(model, progress(test_batches, "test"))
+    calibration = _calibrate(model, predict(model, progress(validation_batches, "calibration")))
+    logits, labels = predict(model, progress(test_batches, "test"))
+    before = _quality(logits * calibration["temperature"], labels)
+    test_loss, test_accuracy = _figures(logits, labels)
     metrics = {
         **checkpoint.training,
         "test_loss": test_loss,
         "test_accuracy": test_accuracy,
+        "calibration": {**calibration, "test": {"before": before, "after": _quality(logits, labels)}},
         "seconds": sum(epoch.seconds for epoch in history),
     }
-    save_snapshot(Snapshot(recipe.model, specification, corpus.vocabulary, checkpoint.state, metrics), out)
+    if len(history) >= MIN_EPOCHS:
+        metrics["suspects"] = suspects.write(corpus.labels, out / SUSPECTS_FILE)
+    save_snapshot(Snapshot(recipe.model, specification, corpus.vocabulary, model.state_dict(), metrics), out)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    training_curves([asdict(epoch) for epoch in history], out / "history.png")
     (out / RESUME_FILE).unlink(missing_ok=True)
     return metrics
 
@@ -188,3 +227,86 @@ def _write_history(history: list[Epoch], path: Path) -> None:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: f"{v:.6f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is bf16 on CUDA and on a CPU with matrix units for it (Intel AMX); on any other it would be slower.
+
+    Raises `UsageError` on any other name than auto, fp32 and bf16.
+    """
+    if name not in ("auto", "fp32", "bf16"):
+        raise UsageError(f"--precision {name}: expected auto, fp32 or bf16")
+    if name == "auto":
+        name = "bf16" if device.type == "cuda" or torch.cpu._is_amx_tile_supported() else "fp32"
+    return torch.bfloat16 if name == "bf16" else torch.float32
+
+
+def _make_repeatable(seed: int) -> None:
+    # MKL otherwise chooses code, threads and so the order of a sum anew in every process ("conditional numerical
+    # reproducibility" in the oneMKL developer guide). It reads these at its first product.
+    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+    os.environ.setdefault("MKL_DYNAMIC", "FALSE")
+    torch.set_flush_denormal(True)  # vanishing gradients become subnormal, and the CPU crawls through those
+    torch.manual_seed(seed)
+
+
+def _about(corpus: Corpus, recipe: Recipe, settings: Settings, model: nn.Module, precision: str) -> dict[str, Any]:
+    """What the snapshot says of its training, in plain values."""
+    return {
+        "recipe": recipe.name,
+        "recipe_settings": json.loads(json.dumps(asdict(recipe))),
+        "settings": asdict(settings),
+        "precision": precision,
+        "data": corpus.name,
+        "reviews": {"train": len(corpus.train), "validation": len(corpus.validation), "test": len(corpus.test)},
+        "unlabelled": len(corpus.unlabelled),
+        "vocabulary": len(corpus.vocabulary),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "versions": {"toolchain": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
+    }
+
+
+def _fingerprint(corpus: Corpus) -> str:
+    """SHA-256 of where the training reviews stand and how they are labelled: another split is another run."""
+    lines = (f"{example.origin}\t{example.label}\n" for example in corpus.train)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _class_weights(corpus: Corpus, device: torch.device) -> Tensor:
+    """Weights [classes] under which every label counts the same in the loss, however rare: mean 1 over the reviews."""
+    counts = np.bincount([example.label for example in corpus.train], minlength=len(corpus.labels))
+    return torch.tensor(counts.sum() / (len(counts) * counts), dtype=torch.float32, device=device)
+
+
+def _out_of_patience(history: list[Epoch], patience: int | None) -> bool:
+    """Whether the last `patience` epochs brought no lower validation loss."""
+    if patience is None or not history:
+        return False
+    best = min(history, key=lambda epoch: epoch.validation_loss)
+    return len(history) - best.epoch >= patience
+
+
+def _calibrate(model: Model, validation: tuple[NDArray[np.float32], NDArray[np.int64]]) -> dict[str, Any]:
+    """Divide the logits by the temperature that suits the validation part, inside the last linear layer.
+
+    Nothing changes where the validation part is too small, or has no mistake that could tell how sure to be.
+    """
+    logits, labels = validation
+    usable = len(labels) >= MIN_CALIBRATION_REVIEWS and bool((logits.argmax(1) != labels).any())
+    temperature = fit_temperature(logits, labels) if usable else 1.0
+    with torch.no_grad():
+        for parameter in (model.out.weight, model.out.bias):
+            parameter.div_(temperature)
+    after = _quality(logits / temperature, labels)
+    return {"temperature": temperature, "validation": {"before": _quality(logits, labels), "after": after}}
+
+
+def _figures(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
+    loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels), reduction="sum").item()
+    return loss / len(labels), 100.0 * int((logits.argmax(1) == labels).sum()) / len(labels)
+
+
+def _quality(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
+    """Log-loss in nats and expected calibration error of logits [reviews, classes]."""
+    error = reliability(softmax(logits), labels).expected_calibration_error
+    return {"loss": _figures(logits, labels)[0], "calibration_error": error}
