@@ -45,12 +45,17 @@ class Snapshot:
 
     def reference(self) -> Callable[[Sequence[str]], NDArray[np.float32]]:
         """PyTorch's own answer, the reference of every parity proof: texts -> logits [texts, classes]."""
+        answer, tokenizer = self.answer_tokens(), self.specification.tokenizer
+        return lambda texts: answer([tokenizer.tokenize(text) for text in texts])
+
+    def answer_tokens(self) -> Callable[[Sequence[Sequence[str]]], NDArray[np.float32]]:
+        """The same for texts that are cut into tokens."""
         model = self.build()
         table = lookup_table(self.vocabulary)
-        tokenizer, limit = self.specification.tokenizer, self.specification.max_tokens
+        limit = self.specification.max_tokens
 
-        def logits(texts: Sequence[str]) -> NDArray[np.float32]:
-            rows = [encode(tokenizer.tokenize(text)[:limit], table) for text in texts]
+        def logits(texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+            rows = [encode(tokens[:limit], table) for tokens in texts]
             order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
             results = np.empty((len(rows), len(self.specification.labels)), np.float32)
             with torch.inference_mode():

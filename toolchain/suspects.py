@@ -20,10 +20,10 @@ class Suspects:
         self._wrong: dict[str, tuple[int, int]] = {}
 
     def watch(self, batch: Any, logits: Tensor) -> None:
-        """A torchtext batch with the field `origin`, and its logits [batch, classes]."""
+        """A torchtext batch with the field `origin` (None: no review to look up), and its logits [batch, classes]."""
         answers, labels = logits.argmax(1).tolist(), batch.label.tolist()
         for origin, answer, label in zip(batch.origin, answers, labels, strict=True):
-            if answer != label:
+            if answer != label and origin is not None:
                 self._wrong[origin] = (label, answer)
 
     def end_epoch(self) -> None:

@@ -29,6 +29,7 @@ from toolchain.optimization import Optimization
 from toolchain.recipes import Recipe
 from toolchain.resumption import FILE as RESUME_FILE
 from toolchain.resumption import Resumption, load_resumption, save_resumption
+from toolchain.self_training import teacher_vectors, with_pseudo_labels
 from toolchain.snapshot import Snapshot, load_snapshot, save_snapshot
 from toolchain.suspects import FILE as SUSPECTS_FILE
 from toolchain.suspects import MIN_EPOCHS, Suspects
@@ -124,13 +125,15 @@ def fit(
     on_epoch: Callable[[Epoch, bool], None] = lambda epoch, best: None,
     progress: Progress = lambda batches, title: batches,
     resume: bool = False,
+    teacher: Snapshot | None = None,
 ) -> dict[str, Any]:
     """Train, keep the checkpoint of the lowest validation loss in `out`, calibrate and test it -> the metrics.
 
     Writes `txtclassification.pt`, `history.csv` (a line an epoch, as it ends), `history.png`, `metrics.json` and, after
     `MIN_EPOCHS` epochs, `suspects.csv`. `on_epoch` hears of every epoch and whether it is the best so far; `progress`
     wraps the batches of a pass. The same seed gives
-    the same checkpoint on the same machine. Every finished epoch is kept in `resume.pt` until the run is complete: with
+    the same checkpoint on the same machine. A `teacher` labels the unlabelled texts, and those that it is sure of are
+    trained on as well. Every finished epoch is kept in `resume.pt` until the run is complete: with
     `resume` a killed run goes on behind it, to the same result as an undisturbed one. Raises `UsageError` where the
     loss stops being a number, or where there is nothing of this run to resume.
     """
@@ -140,11 +143,15 @@ def fit(
     specification = recipe.specification(corpus.labels, settings.layers)
     sizes = (len(corpus.vocabulary), recipe.dropout, recipe.input_dropout, recipe.word_dropout)
     model = build_model(recipe.model, specification, *sizes).to(device)
+    if teacher:
+        corpus = with_pseudo_labels(corpus, teacher, recipe)
     train_batches, validation_batches, test_batches = iterators(corpus, settings.batch_size, settings.seed)
     optimization = Optimization(model, recipe, settings.learning_rate, steps=settings.epochs * len(train_batches))
     weights = _class_weights(corpus, device) if settings.class_weights == "balanced" else None
     criterion = nn.CrossEntropyLoss(weights, label_smoothing=recipe.label_smoothing)
     about = _about(corpus, recipe, settings, model, str(precision).removeprefix("torch."))
+    if teacher:
+        about["teacher"] = dict(teacher.training)
     out.mkdir(parents=True, exist_ok=True)
     run = {**about, **asdict(settings), "training_reviews": _fingerprint(corpus)}
     for name in ("settings", "versions", "patience", *([] if recipe.one_cycle else ["epochs"])):
@@ -152,8 +159,11 @@ def fit(
     history: list[Epoch] = []
     suspects = Suspects()
     if recipe.pretrained_vectors and not resume:
-        sentences = [example.text for example in corpus.train] + corpus.unlabelled
-        vectors = word_vectors(sentences, corpus.vocabulary, recipe.embedding, settings.seed, progress)
+        if teacher:
+            vectors = teacher_vectors(teacher, corpus.vocabulary)
+        else:
+            sentences = [example.text for example in corpus.train] + corpus.unlabelled
+            vectors = word_vectors(sentences, corpus.vocabulary, recipe.embedding, settings.seed, progress)
         model.embed.weight.data.copy_(torch.from_numpy(vectors))
     if resume:
         resumption = load_resumption(out, run)
