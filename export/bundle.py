@@ -18,6 +18,7 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 VOCABULARY = "vocab.txt"
 VECTORS = "vectors.jsonl"
+IDS_VECTORS = "vectors.ids.jsonl"
 CARD = "README.md"
 
 _MAX_MANIFEST_BYTES = 16 * 2**20
@@ -76,6 +77,12 @@ class Bundle:
     def vectors(self) -> list[dict[str, Any]]:
         """The conformance vectors: `text`, `label`, `probabilities`, `tokens`, `unknown`."""
         return [json.loads(line) for line in self.file(VECTORS).read_bytes().splitlines()]
+
+    def ids_vectors(self) -> list[dict[str, Any]]:
+        """The same texts as ids: `ids`, `logits`. None in a bundle that was exported before there were any."""
+        if IDS_VECTORS not in self.manifest["files"]:
+            return []
+        return [json.loads(line) for line in self.file(IDS_VECTORS).read_bytes().splitlines()]
 
 
 def open_bundle(folder: Path) -> Bundle:

@@ -39,7 +39,7 @@ def edge_cases(vocabulary: Sequence[str], max_tokens: int) -> list[str]:
     Spelled with the vocabulary's own words, so that a wrong step shows in the probabilities and not only in counts.
     """
     words = list(vocabulary[2:50]) or ["word"]
-    texts = dict.fromkeys(_cases(words, max_tokens))
+    texts = dict.fromkeys([*_cases(words, max_tokens), *_unicode_upper_case(vocabulary)])
     return list(texts)
 
 
@@ -47,6 +47,13 @@ def vocabulary_cases(vocabulary: Sequence[str], words_a_text: int) -> list[str]:
     """Texts that together hold every word of the vocabulary once, in its order."""
     words = vocabulary[2:]
     return [" ".join(words[start : start + words_a_text]) for start in range(0, len(words), words_a_text)]
+
+
+def _unicode_upper_case(vocabulary: Sequence[str]) -> Iterator[str]:
+    """Unknown tokens that a runtime knows once it lower-cases more than A-Z: KELVIN SIGN to k, I WITH DOT ABOVE to i."""
+    for ascii_letter, letter in (("k", "\u212a"), ("i", "\u0130")):
+        words = [word for word in vocabulary[2:] if ascii_letter in word][:5]
+        yield from (word.replace(ascii_letter, letter) for word in words)
 
 
 def _cases(words: Sequence[str], max_tokens: int) -> Iterator[str]:

@@ -33,16 +33,22 @@ class Expected:
     unknown: NDArray[np.int64]
     logits: NDArray[np.float32] | None = None
 
-    def tail(self, count: int) -> "Expected":
-        """The last `count` texts."""
+    def take(self, rows: Sequence[int]) -> "Expected":
+        """The texts of these indices, in this order."""
+        index = np.array(rows, np.intp)
         return Expected(
-            self.texts[-count:],
-            self.labels[-count:],
-            self.probabilities[-count:],
-            self.tokens[-count:],
-            self.unknown[-count:],
-            None if self.logits is None else self.logits[-count:],
+            [self.texts[row] for row in rows],
+            [self.labels[row] for row in rows],
+            self.probabilities[index],
+            self.tokens[index],
+            self.unknown[index],
+            None if self.logits is None else self.logits[index],
         )
+
+    def decided(self, margin: float) -> "Expected":
+        """The texts whose best probability is more than `margin` above the second."""
+        best = np.sort(self.probabilities, axis=1)
+        return self.take(np.flatnonzero(best[:, -1] - best[:, -2] > margin).tolist())
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,13 @@ def _mixed_batches(texts: Sequence[str], order: Sequence[int]) -> list[list[int]
 
 
 def vectors(expected: Expected) -> list[Mapping[str, Any]]:
-    """`expected` as the rows of `vectors.jsonl`."""
+    """`expected` as the rows of `vectors.jsonl`: one JSON object a line, in UTF-8 and with a line feed at its end.
+
+    `text` has no U+0000 and no lone surrogate; `probabilities` are in the order of the manifest's `labels`, and `label`
+    is the most probable; `tokens` are counted before the cut at `max_tokens`, `unknown` are those of them that the
+    vocabulary lacks. A runtime conforms when `label`, `tokens` and `unknown` are equal and no probability is farther
+    off than the manifest's `tolerance`.
+    """
     return [
         {
             "text": text,
@@ -213,12 +225,29 @@ def vectors(expected: Expected) -> list[Mapping[str, Any]]:
     ]
 
 
-def from_vectors(rows: Sequence[Mapping[str, Any]]) -> Expected:
-    """The inverse of `vectors`."""
+def ids_vectors(expected: Expected, specification: Specification, vocabulary: Sequence[str]) -> list[Mapping[str, Any]]:
+    """`expected` as the rows of `vectors.ids.jsonl`, for the forms that take ids: line by line the texts of `vectors`.
+
+    `ids` are all the tokens of the text, neither cut nor padded, and may be none; as a row of a batch they are padded
+    with 1 on the right, and `lengths` holds how many they are. A runtime conforms when no logit `x` is farther off than
+    `tolerance` times the larger of 1 and |x|. The softmax of `logits` are the `probabilities` of the text.
+    """
+    if expected.logits is None:
+        raise ValueError("vectors of ids need the reference's logits")
+    table = lookup_table(vocabulary)
+    return [
+        {"ids": encode(specification.tokenizer.tokenize(text), table), "logits": [float(value) for value in logits]}
+        for text, logits in zip(expected.texts, expected.logits, strict=True)
+    ]
+
+
+def from_vectors(rows: Sequence[Mapping[str, Any]], ids_rows: Sequence[Mapping[str, Any]] = ()) -> Expected:
+    """The inverse of `vectors`, and of `ids_vectors` for the logits; older bundles have no `ids_rows`."""
     return Expected(
         texts=[row["text"] for row in rows],
         labels=[row["label"] for row in rows],
         probabilities=np.array([row["probabilities"] for row in rows], np.float32),
         tokens=np.array([row["tokens"] for row in rows], np.int64),
         unknown=np.array([row["unknown"] for row in rows], np.int64),
+        logits=np.array([row["logits"] for row in ids_rows], np.float32) if ids_rows else None,
     )

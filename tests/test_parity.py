@@ -14,9 +14,12 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from export.bundle import MANIFEST, InvalidBundle, open_bundle, sha256
+from export.bundle import IDS_VECTORS, MANIFEST, InvalidBundle, open_bundle, sha256
 from export.cases import edge_cases
 from export.forms import FORMATS, FORMS, TOLERANCE
+from export.parity import Expected, vectors
+from export.sessions import open_session
+from export.text import encode, lookup_table
 from tests.conftest import MakeSnapshot
 from toolchain.corpus import Source, read_texts
 from toolchain.errors import CheckFailed
@@ -210,3 +213,49 @@ def test_torchscript_needs_nothing_of_ours(bundle: Path, tmp_path: Path) -> None
         [sys.executable, "-I", "-S", "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=tmp_path
     )
     assert run.stdout.strip() == "2 (2, 2)", run.stderr
+
+
+def test_the_vectors_of_ids_are_the_vectors_as_ids(bundle: Path) -> None:
+    """Line by line the same texts, and `model.ids.onnx` gives their logits in padded batches."""
+    opened = open_bundle(bundle)
+    specification, texts = opened.specification, [vector["text"] for vector in opened.vectors()]
+    rows = opened.ids_vectors()
+    table = lookup_table(opened.vocabulary())
+    assert [row["ids"] for row in rows] == [encode(specification.tokenizer.tokenize(text), table) for text in texts]
+    session = open_session(bundle / "model.ids.onnx")
+    rows = [row for row in rows if len(row["ids"]) < 1_000]
+    assert min(len(row["ids"]) for row in rows) == 0
+    for start in range(0, len(rows), 64):
+        batch = rows[start : start + 64]
+        lengths = np.array([len(row["ids"]) for row in batch])
+        ids = np.ones((len(batch), lengths.max()), np.int64)
+        for index, row in enumerate(batch):
+            ids[index, : lengths[index]] = row["ids"]
+        (logits,) = session.run(["logits"], {"ids": ids, "lengths": lengths})
+        expected = np.array([row["logits"] for row in batch])
+        assert (np.abs(logits - expected) <= TOLERANCE * np.maximum(1, np.abs(expected))).all()
+
+
+def test_without_a_snapshot_the_logits_are_compared_with_the_vectors(bundle: Path) -> None:
+    comparisons = {c.form: c for c in verify_bundle(open_bundle(bundle), None).comparisons}
+    assert comparisons["onnx-ids"].logits_difference is not None
+
+
+def test_a_bundle_from_before_there_were_vectors_of_ids_verifies(onnx_bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(onnx_bundle, copy)
+    manifest = json.loads((copy / MANIFEST).read_text(encoding="utf-8"))
+    del manifest["files"][IDS_VECTORS]
+    (copy / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    (copy / IDS_VECTORS).unlink()
+    opened = open_bundle(copy)
+    assert opened.ids_vectors() == []
+    assert verify_bundle(opened, None).passed
+
+
+def test_a_text_whose_label_the_tolerance_leaves_open_is_no_vector() -> None:
+    probabilities = np.array([[0.5, 0.5], [0.4, 0.6], [0.5 + TOLERANCE / 2, 0.5 - TOLERANCE / 2]], np.float32)
+    counts = np.arange(3)
+    expected = Expected(["a tie", "clear", "nearly a tie"], ["neg", "pos", "neg"], probabilities, counts, counts)
+    (row,) = vectors(expected.decided(2 * TOLERANCE))
+    assert (row["text"], row["label"], row["tokens"]) == ("clear", "pos", 1)

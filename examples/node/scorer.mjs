@@ -1,0 +1,70 @@
+// Texts in, labels and probabilities out. Calls that come while the model runs share its next batch. The model has a
+// thread of its own because onnxruntime-node's run() holds up the event loop until it is done.
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
+
+const BATCH_TEXTS = 64;
+const BATCH_CHARACTERS = 1 << 16; // with the padding: a batch costs its texts times the longest of them
+
+// What the model cannot be given: some runtimes end a string at U+0000, and UTF-8 has no lone surrogates.
+const clean = (text) => text.replaceAll("\0", " ").replace(/\p{Surrogate}/gu, "\uFFFD");
+
+export class Scorer {
+  #worker;
+  #queue = [];
+  #running = 0;
+
+  static async open(bundle) {
+    const workerData = { model: `${bundle}/model.onnx` };
+    const worker = new Worker(new URL("worker.mjs", import.meta.url), { workerData });
+    await once(worker, "message");
+    return new Scorer(worker);
+  }
+
+  constructor(worker) {
+    this.#worker = worker;
+  }
+
+  /** How many texts have no answer yet. */
+  get waiting() {
+    return this.#queue.length + this.#running;
+  }
+
+  /** Strings -> [{ label, probabilities }], in their order. */
+  score(texts) {
+    const answers = texts.map(
+      (text) => new Promise((resolve, reject) => this.#queue.push({ text: clean(text), resolve, reject })),
+    );
+    if (!this.#running) this.#drain();
+    return Promise.all(answers);
+  }
+
+  close() {
+    return this.#worker.terminate();
+  }
+
+  async #drain() {
+    while (this.#queue.length) {
+      const batch = this.#nextBatch();
+      this.#running = batch.length;
+      this.#worker.postMessage(batch.map(({ text }) => text));
+      const [{ answers, error }] = await once(this.#worker, "message");
+      for (const [index, { resolve, reject }] of batch.entries()) {
+        if (error) reject(new Error(error));
+        else resolve(answers[index]);
+      }
+    }
+    this.#running = 0;
+  }
+
+  #nextBatch() {
+    let count = 0;
+    let longest = 0;
+    for (const { text } of this.#queue.slice(0, BATCH_TEXTS)) {
+      longest = Math.max(longest, text.length);
+      if (count && (count + 1) * longest > BATCH_CHARACTERS) break;
+      count += 1;
+    }
+    return this.#queue.splice(0, count);
+  }
+}

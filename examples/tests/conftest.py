@@ -1,0 +1,67 @@
+"""A freshly exported bundle and what PyTorch says of its vectors, for the tests of every example.
+
+`EMBED_BUNDLE=PATH` tests the examples on a bundle of yours instead; it needs every form (`--format all`).
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from export.bundle import VECTORS, open_bundle
+
+EXAMPLES = Path(__file__).parent.parent
+TAMPERED_ROW = 100
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with every form, of a `gru` trained for one epoch on the embedded sample. Shared: do not change it."""
+    if ours := os.environ.get("EMBED_BUNDLE"):
+        return Path(ours).resolve()
+    folder = tmp_path_factory.mktemp("embed")
+    toolchain("train", "--recipe", "gru", "--data", "sample", "--epochs", "1", "--out", folder / "snapshot")
+    toolchain("export", "--format", "all", "--snapshot", folder / "snapshot", "--out", folder / "bundle")
+    return folder / "bundle"
+
+
+def toolchain(*arguments: str | Path) -> None:
+    """A command of ours, as a process of its own."""
+    done = subprocess.run([sys.executable, "-m", "toolchain", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def vectors(bundle: Path) -> list[dict[str, Any]]:
+    """The bundle's conformance vectors: `text`, `label`, `probabilities`, `tokens`, `unknown`."""
+    return open_bundle(bundle).vectors()
+
+
+@pytest.fixture(scope="session")
+def tolerance(bundle: Path) -> float:
+    """How far a probability may be from a vector's, from the manifest."""
+    return float(open_bundle(bundle).manifest["tolerance"])
+
+
+@pytest.fixture(scope="session")
+def tampered_bundle(bundle: Path, tolerance: float, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the bundle in which one vector, line `TAMPERED_ROW` + 1, is off by ten times the tolerance."""
+    copy = tmp_path_factory.mktemp("tampered") / "bundle"
+    shutil.copytree(bundle, copy)
+    lines = (copy / VECTORS).read_text(encoding="utf-8").split("\n")
+    row = json.loads(lines[TAMPERED_ROW])
+    row["probabilities"][0] += 10 * tolerance
+    lines[TAMPERED_ROW] = json.dumps(row)
+    (copy / VECTORS).write_text("\n".join(lines), encoding="utf-8", newline="\n")
+    return copy
+
+
+@pytest.fixture(scope="session")
+def tampered_vectors(tampered_bundle: Path) -> Path:
+    """The vectors of `tampered_bundle`, for the programs that take them beside a bundle."""
+    return tampered_bundle / VECTORS
