@@ -50,7 +50,7 @@ def vocabulary_cases(vocabulary: Sequence[str], words_a_text: int) -> list[str]:
 
 
 def _unicode_upper_case(vocabulary: Sequence[str]) -> Iterator[str]:
-    """Unknown tokens that a runtime knows once it lower-cases more than A-Z: KELVIN SIGN to k, I WITH DOT ABOVE to i."""
+    """Unknown tokens that become words where more than A-Z is lower-cased: KELVIN SIGN to k, I WITH DOT ABOVE to i."""
     for ascii_letter, letter in (("k", "\u212a"), ("i", "\u0130")):
         words = [word for word in vocabulary[2:] if ascii_letter in word][:5]
         yield from (word.replace(ascii_letter, letter) for word in words)

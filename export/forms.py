@@ -90,6 +90,12 @@ def _build_torchscript(classifier: Classifier, metadata: Mapping[str, Any]) -> b
     return torchscript_bytes(classifier, metadata)
 
 
+def _build_pt2(classifier: Classifier, metadata: Mapping[str, Any]) -> bytes:
+    from export.pt2 import pt2_bytes
+
+    return pt2_bytes(classifier, metadata)
+
+
 def _open_onnx(file: Path, specification: Specification, vocabulary: Sequence[str], provider: str) -> Runner:
     session = open_session(file, provider)
 
@@ -102,6 +108,20 @@ def _open_onnx(file: Path, specification: Specification, vocabulary: Sequence[st
 
 def _open_ids(file: Path, specification: Specification, vocabulary: Sequence[str], provider: str) -> Runner:
     session = open_session(file, provider)
+
+    def logits(ids: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
+        answer: NDArray[np.float32] = session.run(["logits"], {"ids": ids, "lengths": lengths})[0]
+        return answer
+
+    return _runner_of_ids(specification, vocabulary, logits)
+
+
+def _runner_of_ids(
+    specification: Specification,
+    vocabulary: Sequence[str],
+    logits: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]],
+) -> Runner:
+    """A runner of texts from `logits` of ids [N, T], padded with 1, and lengths [N]."""
     table = lookup_table(vocabulary)
 
     def run(texts: Sequence[str]) -> Answers:
@@ -109,8 +129,8 @@ def _open_ids(file: Path, specification: Specification, vocabulary: Sequence[str
         ids = np.full((len(rows), max(map(len, rows))), PADDING_ID, np.int64)
         for index, row in enumerate(rows):
             ids[index, : len(row)] = row
-        (logits,) = session.run(["logits"], {"ids": ids, "lengths": np.array([len(row) for row in rows], np.int64)})
-        return Answers(softmax(logits), logits=logits)
+        answer = logits(ids, np.array([len(row) for row in rows], np.int64))
+        return Answers(softmax(answer), logits=answer)
 
     return run
 
@@ -128,10 +148,25 @@ def _open_torchscript(file: Path, specification: Specification, vocabulary: Sequ
     return run
 
 
+def _open_pt2(file: Path, specification: Specification, vocabulary: Sequence[str], provider: str) -> Runner:
+    import torch
+
+    program = torch.export.load(file).module()
+
+    def logits(ids: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            answer: NDArray[np.float32] = program(torch.from_numpy(ids), torch.from_numpy(lengths)).numpy()
+        return answer
+
+    return _runner_of_ids(specification, vocabulary, logits)
+
+
 FORMATS: dict[str, tuple[str, ...]] = {
     "onnx": ("onnx", "onnx-cpu"),
+    "onnx-cpu": ("onnx-cpu",),
     "torchscript": ("torchscript",),
     "onnx-ids": ("onnx-ids",),
+    "pt2": ("pt2",),
     "all": ("onnx", "onnx-cpu", "onnx-ids", "torchscript"),
 }
 """What `--format` names, as the forms it writes."""
@@ -152,5 +187,6 @@ FORMS: dict[str, Form] = {
         ),
         Form("onnx-ids", "model.ids.onnx", _build_ids, _open_ids, uses_provider=True),
         Form("torchscript", "model.ts", _build_torchscript, _open_torchscript, uses_provider=False),
+        Form("pt2", "model.pt2", _build_pt2, _open_pt2, uses_provider=False),
     )
 }

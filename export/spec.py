@@ -1,6 +1,7 @@
 """What a portable classifier is: its specification, its vocabulary, its weights, and their checks."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -99,6 +100,10 @@ class Specification:
             shapes[f"head.{index}.weight"] = (after, before)
             shapes[f"head.{index}.bias"] = (after,)
         return shapes
+
+    def parameters(self, vocabulary_size: int) -> int:
+        """How many numbers the weights are."""
+        return sum(math.prod(shape) for shape in self.weight_shapes(vocabulary_size).values())
 
 
 @dataclass(frozen=True)

@@ -66,17 +66,22 @@ class TextClassifier(nn.Module):
         for row in rows:
             for _ in range(width - len(row)):
                 row.append(self.padding_id)
-        states, _ = self.recurrent(self.embedding(torch.tensor(rows, dtype=torch.long).view(len(texts), width)))
+        padded = torch.tensor(rows, dtype=torch.long).view(len(texts), width)
+        probabilities = torch.softmax(self.logits(padded, lengths), 1)
+        labels: List[str] = []  # noqa: UP006
+        for best in probabilities.argmax(1):
+            labels.append(self.labels[int(best)])
+        return labels, probabilities
+
+    def logits(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """ids [texts, time], padded on the right, and lengths [texts] -> logits [texts, classes]."""
+        states, _ = self.recurrent(self.embedding(ids))
         state = self.pool(states, lengths)
         for index, linear in enumerate(self.head):
             if index > 0:
                 state = torch.relu(state)
             state = linear(state)
-        probabilities = torch.softmax(state, 1)
-        labels: List[str] = []  # noqa: UP006
-        for best in probabilities.argmax(1):
-            labels.append(self.labels[int(best)])
-        return labels, probabilities
+        return state
 
     def pool(self, states: Tensor, lengths: Tensor) -> Tensor:
         """The pools of each row's own states: [texts, time, hidden] -> [texts, hidden * pools]."""
@@ -84,7 +89,7 @@ class TextClassifier(nn.Module):
         pools: List[Tensor] = []  # noqa: UP006
         for pool in self.pooling:
             if pool == "last":
-                pools.append(states[torch.arange(len(lengths)), (lengths - 1).clamp(min=0)])
+                pools.append(states[torch.arange(lengths.size(0)), (lengths - 1).clamp(min=0)])
             elif pool == "max":
                 pools.append(states.masked_fill(~own, self.below_states).amax(1))
             else:

@@ -15,7 +15,7 @@ import torch
 from toolchain.cli import app
 from toolchain.snapshot import FILE, Snapshot
 
-COMMANDS = ("train", "evaluate", "export", "verify", "score", "inspect", "doctor")
+COMMANDS = ("train", "evaluate", "import", "export", "verify", "score", "inspect", "doctor")
 ROOT = Path(__file__).parent.parent
 
 
@@ -317,7 +317,7 @@ def test_an_unknown_format_is_answered_with_those_there_are(run: Run, snapshot_f
     line = error_line(run("export", "--format", "tflite", "--snapshot", snapshot_folder, "--out", tmp_path / "bundle"))
     said, named = line.split(": expected one of ")
     assert said == "error: --format tflite"
-    assert {"onnx", "torchscript", "onnx-ids", "all"} == set(named.split(", "))
+    assert {"onnx", "onnx-cpu", "torchscript", "onnx-ids", "pt2", "all"} == set(named.split(", "))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -31,7 +31,7 @@ def test_every_python_block_runs_as_it_stands(bundle: Path, tmp_path: Path) -> N
 
 def test_every_command_is_mentioned() -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
-    assert {"train", "evaluate", "export", "verify", "score", "inspect", "doctor", "bench"} <= set(commands)
+    assert {"train", "evaluate", "import", "export", "verify", "score", "inspect", "doctor", "bench"} <= set(commands)
     for name in commands:
         assert f"`{name}`" in README or f"toolchain {name}" in README or f"make {name}" in README, name
 

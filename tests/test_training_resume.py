@@ -4,11 +4,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from export.text import TOKENIZERS
+from tests.tiny import TINY, settings, write_reviews
 from toolchain.corpus import Source, load_corpus, read_reviews, sample_folder
 from toolchain.errors import UsageError
 from toolchain.recipes import RECIPES
@@ -73,6 +76,10 @@ def assert_same(out: Path, undisturbed: Path) -> None:
     assert not (out / FILE).exists()
 
 
+def stop(epoch: object, best: bool) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_killed_training_goes_on_to_the_same_checkpoint(
     data: Path, undisturbed: Path, tmp_path: Path, epochs: int
@@ -101,19 +108,64 @@ def test_an_interrupted_training_says_how_to_go_on(data: Path, undisturbed: Path
 def test_another_training_is_not_resumed(data: Path, tmp_path: Path) -> None:
     corpus = load_corpus(Source(str(data)), RECIPES["rnn"], 0)
 
-    def settings(seed: int) -> Settings:
+    def seeded(seed: int) -> Settings:
         return Settings(epochs=2, batch_size=64, learning_rate=1e-3, layers=1, seed=seed, device="cpu")
 
     with pytest.raises(UsageError, match="there is no interrupted training to resume"):
-        fit(corpus, RECIPES["rnn"], settings(0), tmp_path, resume=True)
-
-    def stop(epoch: object, best: bool) -> None:
-        raise KeyboardInterrupt
+        fit(corpus, RECIPES["rnn"], seeded(0), tmp_path, resume=True)
 
     with pytest.raises(KeyboardInterrupt):
-        fit(corpus, RECIPES["rnn"], settings(0), tmp_path, on_epoch=stop)
+        fit(corpus, RECIPES["rnn"], seeded(0), tmp_path, on_epoch=stop)
     with pytest.raises(UsageError, match=r"was another one \(seed was 0\)"):
-        fit(corpus, RECIPES["rnn"], settings(1), tmp_path, resume=True)
+        fit(corpus, RECIPES["rnn"], seeded(1), tmp_path, resume=True)
     (tmp_path / FILE).write_bytes(b"not a file of ours")
     with pytest.raises(UsageError, match="damaged; train anew without --resume"):
-        fit(corpus, RECIPES["rnn"], settings(0), tmp_path, resume=True)
+        fit(corpus, RECIPES["rnn"], seeded(0), tmp_path, resume=True)
+
+
+# --- a recipe with a schedule, averaged weights and word vectors -----------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_reviews(tmp_path_factory.mktemp("films") / "reviews.csv", 240, wrong=range(0, 240, 9))
+
+
+def test_a_schedule_and_averaged_weights_go_on_as_well(films: Path, tmp_path: Path) -> None:
+    """With the learning rate, the average and the suspects of the epochs before, bit for bit."""
+    assert TINY.one_cycle
+    assert TINY.average_decay
+    assert TINY.pretrained_vectors
+    corpus = load_corpus(Source(str(films)), TINY, 0)
+    undisturbed, interrupted = tmp_path / "undisturbed", tmp_path / "interrupted"
+    fit(corpus, TINY, settings(epochs=4), undisturbed)
+    with pytest.raises(KeyboardInterrupt):
+        fit(corpus, TINY, settings(epochs=4), interrupted, on_epoch=stop)
+    assert len((interrupted / "history.csv").read_text().splitlines()) == 2
+    corpus = load_corpus(Source(str(films)), TINY, 0)  # as another process reads it
+    with pytest.raises(KeyboardInterrupt):
+        fit(corpus, TINY, settings(epochs=4), interrupted, on_epoch=stop, resume=True)
+    fit(corpus, TINY, settings(epochs=4), interrupted, resume=True)
+    assert_same(interrupted, undisturbed)
+    suspects = [(folder / "suspects.csv").read_text() for folder in (interrupted, undisturbed)]
+    assert suspects[0] == suspects[1]
+    assert len(suspects[0].splitlines()) > 5
+
+
+def test_a_run_on_other_text_or_another_split_is_not_resumed(films: Path, tmp_path: Path) -> None:
+    source = Source(str(films))
+    with pytest.raises(KeyboardInterrupt):
+        fit(load_corpus(source, TINY, 0), TINY, settings(epochs=3), tmp_path, on_epoch=stop)
+    isolated = replace(TINY, tokenizer=TOKENIZERS["characters"])
+    with pytest.raises(UsageError, match=r"was another one \(.*recipe_settings was .*'isolated'"):
+        fit(load_corpus(source, isolated, 0), isolated, settings(epochs=3), tmp_path, resume=True)
+    for other in (load_corpus(replace(source, group_column="film"), TINY, 0), load_corpus(source, TINY, 1)):
+        with pytest.raises(UsageError, match=r"was another one \(.*training_digest was "):
+            fit(other, TINY, settings(epochs=3), tmp_path, resume=True)
+    with pytest.raises(UsageError, match=r"was another one \(epochs was 3\)"):
+        fit(load_corpus(source, TINY, 0), TINY, settings(epochs=4), tmp_path, resume=True)
+    changed = settings(epochs=3, class_weights="balanced", precision="bf16")
+    with pytest.raises(UsageError, match=r"was another one \(class_weights was none, precision was float32\)"):
+        fit(load_corpus(source, TINY, 0), TINY, changed, tmp_path, resume=True)
+    metrics = fit(load_corpus(source, TINY, 0), TINY, settings(epochs=3, patience=3), tmp_path, resume=True)
+    assert metrics["settings"]["patience"] == 3

@@ -10,6 +10,7 @@ _FORMS = {
     "model.cpu.onnx": "the same, laid out for batch scoring on the CPU provider",
     "model.int8.onnx": "the same with integer products, faster and nearly the same; the drift stands in the manifest",
     "model.ids.onnx": "token ids in, logits out; for runtimes without string operators",
+    "model.pt2": "torch.export; token ids in, logits out; Python with torch alone",
     "model.ts": "TorchScript; a list of texts in, labels and probabilities out; libtorch alone",
 }
 
@@ -21,10 +22,10 @@ Labels: {labels}. Trained on {data} ({reviews}).
 |---|---|
 | test | loss {test_loss}, accuracy {test_accuracy} % |
 | validation | loss {validation_loss}, accuracy {validation_accuracy} %, epoch {epoch} |
-| architecture | embedding {embedding} → {layers} × {cell} {hidden} → {head}{classes} logits |
-| vocabulary | {vocabulary:,} words, `vocab.txt` |
-| text | {case}, marks {punctuation}, at most {max_tokens:,} tokens |
-
+| architecture | {architecture} |
+| vocabulary | {vocabulary:,} entries, `vocab.txt` |
+| text | {text} |
+{more}
 ## Files
 {forms}
 
@@ -35,7 +36,7 @@ embedding in any language is right when its probabilities are within {tolerance:
 ```python
 import numpy as np, onnxruntime as ort
 
-session = ort.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+session = ort.InferenceSession("{model}", providers=["CPUExecutionProvider"])
 text = np.array(["I expected a dull film but got a lively one."], dtype=object)
 label, probabilities = session.run(["label", "probabilities"], {{"text": text}})
 ```
@@ -44,6 +45,34 @@ label, probabilities = session.run(["label", "probabilities"], {{"text": text}})
 The model answers one of its labels for any text, in any language and on any subject; it knows only the kind of text it
 was trained on. The output `unknown` counts the words it has never seen: many of them make an answer worthless.
 """
+
+
+_TEXT_MODELS = ("model.onnx", "model.cpu.onnx")
+
+_SHRUNK = """\
+| shrunk | from {full:,} entries; in the ONNX files an embedding in bytes; the figures above are the full one's |
+| agreement | {labels:.2%} of the labels of {texts:,} texts; largest change of a probability {difference:.4f} |
+"""
+
+
+def architecture(specification: Specification) -> str:
+    """The layers on one line."""
+    layers = (
+        f"embedding {specification.embedding}",
+        f"{specification.layers} × {specification.cell.upper()} {specification.hidden}",
+        " + ".join(specification.pooling) + (" states" if len(specification.pooling) > 1 else " state"),
+        *map(str, specification.head),
+        f"{len(specification.labels)} logits",
+    )
+    return " → ".join(layers)
+
+
+def text_definition(specification: Specification) -> str:
+    """What becomes of a text before the model sees it, on one line."""
+    tokenizer = specification.tokenizer
+    case = "A-Z lower-cased" if tokenizer.lowercase else "case kept"
+    unit = "every character a token" if tokenizer.unit == "characters" else f"words, marks {tokenizer.punctuation}"
+    return f"{case}, {unit}, at most {specification.max_tokens:,} tokens"
 
 
 def model_card(
@@ -66,16 +95,39 @@ def model_card(
         validation_loss=figure("validation_loss", 3),
         validation_accuracy=figure("validation_accuracy", 2),
         epoch=training.get("epoch", "not recorded"),
-        embedding=specification.embedding,
-        layers=specification.layers,
-        cell=specification.cell.upper(),
-        hidden=specification.hidden,
-        head="".join(f"{width} → " for width in specification.head),
-        classes=len(specification.labels),
+        architecture=architecture(specification),
         vocabulary=vocabulary_size,
-        case="A-Z lower-cased" if specification.tokenizer.lowercase else "case kept",
-        punctuation=specification.tokenizer.punctuation,
-        max_tokens=specification.max_tokens,
+        text=text_definition(specification),
+        more=_training_rows(training) + (_shrunk_rows(about["shrunk"]) if "shrunk" in about else ""),
+        model=next((file for file in _TEXT_MODELS if file in files), _TEXT_MODELS[0]),
         forms="\n".join(f"- `{file}`: {_FORMS[file]}" for file in files),
         tolerance=about["tolerance"],
+    )
+
+
+def _training_rows(training: Mapping[str, Any]) -> str:
+    """How to train it again, as far as the snapshot recorded it."""
+    rows = []
+    if calibration := training.get("calibration"):
+        test = calibration["test"]["after"]
+        rows.append(
+            f"| calibration | temperature {calibration['temperature']:.3f}; expected calibration error on the test "
+            f"reviews {test['calibration_error']:.4f} |\n"
+        )
+    if settings := training.get("settings"):
+        known = {name.replace("_", " "): value for name, value in settings.items() if value is not None}
+        rows.append(f"| settings | {', '.join(f'{name} {value}' for name, value in known.items())} |\n")
+    if versions := training.get("versions"):
+        rows.append(f"| versions | {', '.join(f'{name} {version}' for name, version in versions.items())} |\n")
+    if digest := training.get("training_digest"):
+        rows.append(f"| training part | SHA-256 `{digest}` of its labels and tokens |\n")
+    return "".join(rows)
+
+
+def _shrunk_rows(shrunk: Mapping[str, Any]) -> str:
+    return _SHRUNK.format(
+        full=shrunk["vocabulary"]["full"],
+        labels=shrunk["label_agreement"],
+        texts=shrunk["texts"],
+        difference=shrunk["max_difference"],
     )

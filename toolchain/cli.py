@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from export.parity import Comparison
     from toolchain.evaluation import Evaluation
     from toolchain.metrics import ClassMetrics, LabelMetrics
+    from toolchain.release import Shrinkage
     from toolchain.scoring import Preview, Summary
 
 app = typer.Typer(
@@ -100,16 +101,22 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     """Make the options in a TOML file the defaults of the command."""
     if path is None:
         return None
-    names = {parameter.name for parameter in context.command.params}
+    names = {option: parameter.name for parameter in context.command.params for option in parameter.opts}
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise typer.BadParameter(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-    values = {name.replace("-", "_"): value for name, value in values.items()}
-    if unknown := sorted(values.keys() - names):
-        raise typer.BadParameter(f"{path}: {unknown[0]!r} is no option of this command; see --help")
-    context.default_map = values
+        raise _wrong_config(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    values = {"--" + name.replace("_", "-"): value for name, value in values.items()}
+    if unknown := sorted(values.keys() - names.keys()):
+        raise _wrong_config(f"{path}: {unknown[0].removeprefix('--')!r} is no option of this command; see --help")
+    context.default_map = {names[option]: value for option, value in values.items()}
     return path
+
+
+def _wrong_config(message: str) -> typer.Exit:
+    """Say it in one line, as `_command` does, which has not begun when options are read."""
+    messages.print(f"[bold red]error:[/] {_escape(f'--config {message}')}")
+    return typer.Exit(2)
 
 
 @_command
@@ -148,6 +155,10 @@ def train(
             help="More text without labels, for gru-pool: a folder of .txt files, an aclImdb folder, or a CSV/JSONL.",
         ),
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="Snapshot that labels the unlabelled text: what it is sure of is trained on as well."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the snapshot.")] = Path("snapshot"),
     text_column: Annotated[str | None, typer.Option(help=_TEXT_HELP)] = None,
     label_column: Annotated[str | None, typer.Option(help="Column or field with the label.")] = None,
@@ -177,6 +188,7 @@ def train(
     from toolchain.corpus import Source, load_corpus
     from toolchain.recipes import RECIPES
     from toolchain.resumption import FILE as RESUME_FILE
+    from toolchain.snapshot import load_snapshot
     from toolchain.suspects import FILE as SUSPECTS_FILE
     from toolchain.training import Epoch, Settings, fit
 
@@ -190,6 +202,7 @@ def train(
         raise UsageError(
             f"--unlabelled: the recipe {recipe} makes no use of it; use --recipe gru-pool, or leave it out"
         )
+    loaded_teacher = load_snapshot(teacher) if teacher else None
     source = Source(data, text_column, label_column, test_data, group_column, unlabelled)
     corpus = load_corpus(source, chosen, seed)
     for warning in corpus.warnings:
@@ -226,7 +239,7 @@ def train(
         class_weights=class_weights,
     )
     try:
-        metrics = fit(corpus, chosen, settings, out, on_epoch, _progress, resume)
+        metrics = fit(corpus, chosen, settings, out, on_epoch, _progress, resume, loaded_teacher)
     except KeyboardInterrupt:
         kept = "finished epochs are kept, go on: --resume" if (out / RESUME_FILE).exists() else "no epoch was finished"
         messages.print(f"interrupted; {kept}")
@@ -236,6 +249,8 @@ def train(
         f"accuracy {metrics['test_accuracy']:.2f} % on {metrics['reviews']['test']:,} reviews, "
         f"{metrics['seconds']:.0f} s"
     )
+    if guessed := metrics["reviews"].get("pseudo-labelled"):
+        messages.print(f"{guessed:,} unlabelled texts were trained on with the teacher's label")
     calibration = metrics["calibration"]
     before, after = (calibration["test"][when] for when in ("before", "after"))
     messages.print(
@@ -369,24 +384,40 @@ def import_(
 
 @_command
 def export(
-    format: Annotated[list[str], typer.Option(help="onnx, torchscript, onnx-ids or all; may be repeated.")] = ["all"],  # noqa: B006
+    format: Annotated[
+        list[str], typer.Option(help="onnx, onnx-cpu, torchscript, onnx-ids, pt2, or all (but pt2); may be repeated.")
+    ] = ["all"],  # noqa: B006
     snapshot: Annotated[Path, typer.Option(help="Folder with the snapshot.")] = Path("snapshot"),
     out: Annotated[Path, typer.Option(help="Folder for the bundle; an earlier bundle is replaced.")] = Path("bundle"),
     data: Annotated[str, typer.Option(help="Real text for the proof: sample, imdb, a folder or file.")] = "sample",
     precision: Annotated[str, typer.Option(help="fp32, or int8 to add model.int8.onnx for the CPU.")] = "fp32",
-    force: Annotated[bool, typer.Option("--force", help="Publish an int8 form that changes too many labels.")] = False,
+    shrink: Annotated[
+        bool, typer.Option("--shrink", help="Small ONNX files: a shorter vocabulary, the embedding in bytes.")
+    ] = False,
+    vocabulary: Annotated[
+        int | None, typer.Option(min=3, help="Most frequent entries that --shrink keeps. Default: 30,000.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Publish an int8 form or a shrunk model that changes too many labels.")
+    ] = False,
 ) -> None:
     """Export a snapshot to a bundle, proven equal to PyTorch before it is published.
 
     Example: [bold]toolchain export --format onnx --format torchscript --out bundle[/]
     """
+    from export.shrinking import SHRUNK_ENTRIES
     from toolchain.corpus import Source, read_texts
     from toolchain.release import export_snapshot
     from toolchain.snapshot import load_snapshot
 
+    if vocabulary is not None and not shrink:
+        raise UsageError(f"--vocabulary {vocabulary}: a shrunk bundle alone has a shorter one; add --shrink")
+    entries = (vocabulary or SHRUNK_ENTRIES) if shrink else None
     loaded = load_snapshot(snapshot)
     texts = read_texts(Source(data))
-    verification = export_snapshot(loaded, out, format, texts, _report_comparison, precision, force)
+    verification = export_snapshot(
+        loaded, out, format, texts, _report_comparison, precision, force, entries, _print_shrinkage
+    )
     messages.print(
         f"{sum(comparison.passed for comparison in verification.comparisons)} forms agree with PyTorch. "
         f"Bundle in {_escape(str(out))}/; next: toolchain score reviews.csv --bundle {_escape(str(out))}"
@@ -441,7 +472,9 @@ def score(
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="Output file, a folder for several inputs, or - for stdout.")
     ] = None,
-    bundle: Annotated[Path | None, typer.Option(help="The model. Default: ./bundle.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="The model. Default: ./bundle, or the one in the box where there is none.")
+    ] = None,
     text_column: Annotated[str | None, typer.Option(help=_TEXT_HELP)] = None,
     provider: Annotated[str, typer.Option(help=_PROVIDER_HELP)] = "auto",
     provider_option: Annotated[
@@ -501,7 +534,7 @@ def score(
     import dataclasses
 
     from toolchain.inputs import expand, output_path
-    from toolchain.scorer import Scorer
+    from toolchain.scorer import BOX, Scorer, find_bundle
     from toolchain.scoring import Interrupted, Options, check_rejects, preview_file, score_file, write_summaries
 
     options = Options(
@@ -531,7 +564,7 @@ def score(
         raise UsageError(f"--summary {summary_file}: {reason}")
     if as_json and "-" in outputs and not dry_run:
         raise UsageError("--json and the rows cannot both go to standard output; name a file: -o FILE")
-    chosen = bundle or Path("bundle")
+    chosen = bundle or find_bundle()
     provider_options = dict(_key_value(option) for option in provider_option or [])
     if device_id is not None:
         provider_options["device_id"] = str(device_id)
@@ -540,7 +573,11 @@ def score(
     summaries = []
     with Scorer(chosen, provider, provider_options, precision) as scorer, contextlib.nullcontext() if dry_run else stop:
         if not quiet:
-            messages.print(f"model {_escape(str(chosen))}/{scorer.model} on {scorer.provider}")
+            which = f"{chosen}/{scorer.model}"
+            if chosen == BOX:
+                training = scorer.bundle.manifest["training"]
+                which = f"in the box ({training['recipe']} trained on {training['data']}), {scorer.model},"
+            messages.print(f"model {_escape(which)} on {scorer.provider}")
         if dry_run:
             previews = [preview_file(scorer, *files, options) for files in zip(inputs, outputs, strict=True)]
             if as_json:
@@ -582,13 +619,14 @@ def inspect(
     Example: [bold]toolchain inspect bundle[/]
     """
     from export.bundle import open_bundle
+    from toolchain.card import architecture, text_definition
 
     opened = open_bundle(bundle)
     opened.check()
     if as_json:
         _print_json(opened.manifest)
         return
-    specification, training = opened.specification, opened.manifest.get("training", {})
+    specification, training, words = opened.specification, opened.manifest.get("training", {}), opened.vocabulary()
     if "imported" in training:
         source = training["imported"]
         origin = {"imported from": f"{source['file']}, SHA-256 {source['sha256'][:12]}…"}
@@ -601,18 +639,23 @@ def inspect(
             f"accuracy {training.get('test_accuracy', float('nan')):.2f} %",
         }
     table = Table(title=f"bundle {bundle}", show_header=False)
-    text = specification.tokenizer
     rows: dict[str, str] = {
         "labels": ", ".join(specification.labels),
-        "model": f"{training.get('recipe')}: embedding {specification.embedding}, {specification.layers} × "
-        f"{specification.cell.upper()} {specification.hidden}, {training.get('parameters', 0):,} parameters",
-        "text": f"lowercase {text.lowercase}, marks {text.punctuation}, at most {specification.max_tokens:,} tokens",
-        "vocabulary": f"{len(opened.vocabulary()):,} words",
+        "model": f"{training.get('recipe')}: {architecture(specification)}, "
+        f"{specification.parameters(len(words)):,} parameters",
+        "text": text_definition(specification),
+        "vocabulary": f"{len(words):,} entries",
         **origin,
         "versions": ", ".join(f"{name} {number}" for name, number in opened.manifest.get("versions", {}).items()),
     }
     for name, value in rows.items():
         table.add_row(name, _escape(value))
+    if shrunk := opened.manifest.get("shrunk"):
+        table.add_row(
+            "shrunk",
+            f"from {shrunk['vocabulary']['full']:,} entries; {shrunk['label_agreement']:.2%} of the labels of "
+            f"{shrunk['texts']:,} texts as before; the figures above are those of the full model",
+        )
     for form in opened.manifest.get("parity", {}).get("forms", []):
         table.add_row(f"parity {form['form']}", f"max |Δ| {form['max_difference']:.1e} over {form['cases']:,} texts")
     for name, entry in opened.manifest["files"].items():
@@ -719,6 +762,21 @@ def _verification_table(against: str, comparisons: "Sequence[Comparison]") -> Ta
             "[green]pass[/]" if comparison.passed else "[bold red]FAIL[/]",
         )
     return table
+
+
+def _print_shrinkage(shrinkage: "Shrinkage") -> None:
+    table = Table(title="shrunk")
+    for column in ("", "full", "shrunk"):
+        table.add_column(column, justify="right" if column else "left")
+    table.add_row("entries of the vocabulary", *(f"{entries:,}" for entries in shrinkage.entries))
+    for file, sizes in shrinkage.sizes.items():
+        table.add_row(file, *(f"{size / 1e6:.2f} MB" for size in sizes))
+    messages.print(table)
+    answers = shrinkage.agreement
+    messages.print(
+        f"{answers.label_agreement:.2%} of the labels of {answers.texts:,} texts as before, "
+        f"largest change of a probability {answers.max_difference:.4f}"
+    )
 
 
 def _print_summary(summary: "Summary") -> None:

@@ -35,7 +35,7 @@ def check_amounts(counts: Mapping[str, int]) -> list[str]:
         more = f", the rarest of {len(rare)} rare ones," if len(rare) > 1 else ""
         findings.append(
             f"the label {rare[0]!r}{more} has {counts[rare[0]]:,} of {total:,} training reviews: it will hardly be "
-            "predicted; collect more of it, or merge it with another label"
+            "predicted; collect more of it, merge it with another label, or try --class-weights balanced"
         )
     return findings
 

@@ -1,5 +1,6 @@
 """From a snapshot to a published bundle, and the proof that a bundle still says what PyTorch says."""
 
+import dataclasses
 import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -8,12 +9,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from export import bundle as bundles
 from export import parity
 from export.bundle import Bundle
 from export.cases import edge_cases, vocabulary_cases
 from export.forms import FORMATS, FORMS, TOLERANCE, Form
 from export.sessions import choose_provider
+from export.shrinking import Agreement, agreement, shrink
 from export.spec import Classifier, Specification
 from toolchain import __version__
 from toolchain.card import model_card
@@ -46,6 +50,23 @@ class Verification:
         }
 
 
+@dataclass(frozen=True)
+class Shrinkage:
+    """A shrunk bundle beside the full one: pairs of the full one's figure and its own, and its answers."""
+
+    entries: tuple[int, int]
+    sizes: Mapping[str, tuple[int, int]]
+    agreement: Agreement
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, sizes in bytes."""
+        return {
+            "vocabulary": _pair(self.entries),
+            "bytes": {file: _pair(sizes) for file, sizes in self.sizes.items()},
+            **dataclasses.asdict(self.agreement),
+        }
+
+
 Report = Callable[[parity.Comparison], None]
 
 
@@ -57,17 +78,26 @@ def export_snapshot(
     on_comparison: Report = lambda comparison: None,
     precision: str = "fp32",
     force: bool = False,
+    entries: int | None = None,
+    on_shrinkage: Callable[[Shrinkage], None] = lambda shrinkage: None,
 ) -> Verification:
     """Export `snapshot` in `formats` (names in `FORMATS`) to the bundle `out`, proven before it is published.
 
     `texts` are real ones, for the proof beside the edge cases and the vocabulary. Raises `CheckFailed` where a form
     differs from PyTorch; whatever was at `out` then stays as it was. The precision `int8` adds `model.int8.onnx`, which
     has to keep the labels of nearly all `texts`; `force` publishes it although it does not.
+
+    With `entries` the bundle is shrunk to so many entries of the vocabulary (see `export.shrinking`). Its forms are
+    proven against PyTorch with the shrunk weights, and beside that it has to keep the full model's labels of nearly all
+    `texts`, or `force`.
     """
     if precision not in PRECISIONS:
         raise UsageError(f"--precision {precision}: expected one of {', '.join(PRECISIONS)}")
     forms = [*_forms(formats), *(FORMS[name] for name in PRECISIONS[precision])]
-    classifier = snapshot.classifier()
+    if entries is not None and not texts:
+        raise UsageError("a shrunk model is compared with the full one on real text; name some: --data FILE")
+    full = snapshot
+    classifier, snapshot = _shrunk(full, entries) if entries is not None else (full.classifier(), full)
     specification, vocabulary = snapshot.specification, snapshot.vocabulary
     versions = installed_versions()
     metadata = {"recipe": snapshot.training.get("recipe"), "versions": versions}
@@ -75,19 +105,25 @@ def export_snapshot(
         (room / bundles.VOCABULARY).write_bytes("".join(f"{word}\n" for word in vocabulary).encode())
         for form in forms:
             (room / form.file).write_bytes(form.build(classifier, metadata))
-        rows = _vectors(snapshot)
-        with (room / bundles.VECTORS).open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        _write_vectors(room, snapshot)
         comparisons = _compare(forms, room, classifier, snapshot, texts, "cpu", on_comparison)
         verification = Verification("PyTorch", comparisons)
-        refused = [c for c in comparisons if not c.passed and not (force and FORMS[c.form].min_agreement)]
+        refused = [c.failure() for c in comparisons if not c.passed and not (force and FORMS[c.form].min_agreement)]
+        shrunk = {}
+        if entries is not None:
+            shrinkage = _shrinkage(full, snapshot, room, forms, metadata, texts)
+            on_shrinkage(shrinkage)
+            shrunk = {"shrunk": shrinkage.to_json()}
+            if not force and (failure := shrinkage.agreement.failure()):
+                refused.append(failure)
         if refused:
-            raise CheckFailed(_failures(refused) + "; the bundle was not published")
+            raise CheckFailed("; ".join(refused) + "; the bundle was not published")
         about = {
             "training": dict(snapshot.training),
             "versions": versions,
             "tolerance": TOLERANCE,
             "parity": verification.to_json(),
+            **shrunk,
         }
         card = model_card(specification, len(vocabulary), about, [form.file for form in forms])
         (room / bundles.CARD).write_text(card, encoding="utf-8")
@@ -104,6 +140,8 @@ def verify_bundle(
 ) -> Verification:
     """Every form in `bundle` against PyTorch, or without a snapshot against the bundle's own vectors.
 
+    PyTorch has the weights of the snapshot, shrunk where the bundle is.
+
     Raises `UsageError` where the snapshot is not the bundle's (labels, tokenizer, sizes or vocabulary differ): then
     there is nothing to compare.
     """
@@ -112,7 +150,7 @@ def verify_bundle(
     if snapshot is None:
         if texts:
             raise UsageError("real text can be compared with PyTorch only; name the snapshot: --snapshot FOLDER")
-        expected = parity.from_vectors(bundle.vectors())
+        expected = parity.from_vectors(bundle.vectors(), bundle.ids_vectors())
         comparisons = []
         for form in forms:
             used = _provider(form, bundle.folder, provider)
@@ -120,11 +158,15 @@ def verify_bundle(
             comparisons.append(parity.compare(form.name, used, run, expected, form.tolerance))
             on_comparison(comparisons[-1])
         return Verification("the bundle's vectors", comparisons)
+    against = "PyTorch"
+    classifier = snapshot.classifier()
+    if "shrunk" in bundle.manifest:
+        classifier, snapshot = _shrunk(snapshot, len(bundle.vocabulary()))
+        against = "PyTorch with the snapshot's weights, shrunk as the bundle's are"
     if difference := _difference(bundle, snapshot):
         raise CheckFailed(f"{bundle.folder}: {difference} differ from the snapshot's; export the bundle from it anew")
-    classifier = snapshot.classifier()
     comparisons = _compare(forms, bundle.folder, classifier, snapshot, texts, provider, on_comparison)
-    return Verification("PyTorch", comparisons)
+    return Verification(against, comparisons)
 
 
 def installed_versions() -> dict[str, str]:
@@ -144,6 +186,32 @@ def _forms(formats: Sequence[str]) -> list[Form]:
     return [FORMS[name] for name in dict.fromkeys(name for wanted in formats for name in FORMATS[wanted])]
 
 
+def _shrunk(snapshot: Snapshot, entries: int) -> tuple[Classifier, Snapshot]:
+    """The shrunk classifier, and the snapshot whose PyTorch model has its vocabulary and weights."""
+    classifier = shrink(snapshot.classifier(), entries)
+    state = {**snapshot.state, "embed.weight": torch.from_numpy(classifier.weights["embedding.weight"])}
+    return classifier, dataclasses.replace(snapshot, vocabulary=list(classifier.vocabulary), state=state)
+
+
+def _shrinkage(
+    full: Snapshot,
+    shrunk: Snapshot,
+    room: Path,
+    forms: Sequence[Form],
+    metadata: Mapping[str, Any],
+    texts: Sequence[str],
+) -> Shrinkage:
+    """The shrunk forms in `room` and the answers of the shrunk snapshot to `texts`, beside the full one's."""
+    classifier = full.classifier()
+    sizes = {form.file: (len(form.build(classifier, metadata)), (room / form.file).stat().st_size) for form in forms}
+    entries = (len(full.vocabulary), len(shrunk.vocabulary))
+    return Shrinkage(entries, sizes, agreement(full.reference()(texts), shrunk.reference()(texts)))
+
+
+def _pair(figures: tuple[int, int]) -> dict[str, int]:
+    return {"full": figures[0], "shrunk": figures[1]}
+
+
 def _compare(
     forms: Sequence[Form],
     folder: Path,
@@ -157,7 +225,7 @@ def _compare(
     specification, vocabulary = classifier.specification, classifier.vocabulary
     cases = [*edge_cases(vocabulary, specification.max_tokens), *vocabulary_cases(vocabulary, 1), *texts]
     expected = parity.expect(snapshot.reference(), specification, vocabulary, cases)
-    real = expected.tail(len(texts)) if texts else expected
+    real = expected.take(range(len(cases) - len(texts), len(cases))) if texts else expected
     comparisons = []
     for form in forms:
         used = _provider(form, folder, provider)
@@ -172,10 +240,18 @@ def _provider(form: Form, folder: Path, provider: str) -> str:
     return choose_provider(folder / form.file, provider) if form.uses_provider else "cpu"
 
 
-def _vectors(snapshot: Snapshot) -> list[Mapping[str, Any]]:
+def _write_vectors(room: Path, snapshot: Snapshot) -> None:
+    """Both files of conformance vectors, without the texts whose label the tolerance leaves open."""
     specification, vocabulary = snapshot.specification, snapshot.vocabulary
     texts = [*edge_cases(vocabulary, specification.max_tokens), *vocabulary_cases(vocabulary, WORDS_A_VECTOR)]
-    return parity.vectors(parity.expect(snapshot.reference(), specification, vocabulary, texts))
+    expected = parity.expect(snapshot.reference(), specification, vocabulary, texts).decided(2 * TOLERANCE)
+    _write_lines(room / bundles.VECTORS, parity.vectors(expected))
+    _write_lines(room / bundles.IDS_VECTORS, parity.ids_vectors(expected, specification, vocabulary))
+
+
+def _write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _difference(bundle: Bundle, snapshot: Snapshot) -> str:
@@ -193,7 +269,3 @@ def _difference(bundle: Bundle, snapshot: Snapshot) -> str:
 def _sizes(specification: Specification) -> Mapping[str, Any]:
     values = specification.to_json()
     return {name: value for name, value in values.items() if name not in ("labels", "tokenizer")}
-
-
-def _failures(comparisons: Sequence[parity.Comparison]) -> str:
-    return "; ".join(comparison.failure() for comparison in comparisons if not comparison.passed)

@@ -19,6 +19,15 @@ GENERAL = "model.onnx"
 CPU = "model.cpu.onnx"
 INT8 = "model.int8.onnx"
 
+OWN_BUNDLE = Path("bundle")
+BOX = Path(__file__).parent / "model"
+"""The bundle that comes with the package, for scoring before anything was trained."""
+
+
+def find_bundle() -> Path:
+    """The bundle of whoever names none: `./bundle` where there is one, else the model in the box."""
+    return OWN_BUNDLE if OWN_BUNDLE.exists() or not BOX.exists() else BOX
+
 
 class Prediction(NamedTuple):
     """What the model says of one text. `probabilities` follow `Scorer.labels`; `confidence` is the label's own."""
@@ -56,20 +65,22 @@ class Scorer:
     """Scores texts with a bundle. Thread-safe; use it as a context manager or `close` it to end its threads.
 
     On the CPU provider, as many threads as cores share one session whose operators run on one thread each: that is
-    faster than one batch at a time over all cores. Raises `export.bundle.InvalidBundle` on a bundle that is missing or
-    damaged, and `export.sessions.RuntimeUnavailable` where the provider cannot be had.
+    faster than one batch at a time over all cores. Without a bundle it takes that of `find_bundle`. Raises
+    `export.bundle.InvalidBundle` on a bundle that is missing or damaged, and `export.sessions.RuntimeUnavailable`
+    where the provider cannot be had.
     """
 
     def __init__(
         self,
-        bundle: str | Path | Bundle = "bundle",
+        bundle: str | Path | Bundle | None = None,
         provider: str = "auto",
         provider_options: Mapping[str, str] | None = None,
         precision: str = "fp32",
     ) -> None:
-        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
+        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle or find_bundle()))
         self.labels = self.bundle.specification.labels
-        self.provider = choose_provider(self.bundle.file(GENERAL), provider)
+        text_model = GENERAL if GENERAL in self.bundle.files else CPU
+        self.provider = choose_provider(self.bundle.file(text_model), provider)
         on_cpu = self.provider == "cpu"
         self.model = self._choose_model(on_cpu, precision)
         threads = 1 if on_cpu else 0
@@ -121,6 +132,10 @@ class Scorer:
             return INT8
         if precision != "fp32":
             raise UsageError(f"--precision {precision}: expected fp32 or int8")
+        if not on_cpu and GENERAL not in self.bundle.files:
+            raise UsageError(
+                f"{self.bundle.folder}: holds no {GENERAL}, which {self.provider} needs; use --provider cpu"
+            )
         return CPU if on_cpu and CPU in self.bundle.files else GENERAL
 
     def _run(self, texts: list[str]) -> list[NDArray[np.float32] | NDArray[np.int64]]:

@@ -24,13 +24,19 @@ MIN_CONFIDENCE = 0.9
 def with_pseudo_labels(corpus: Corpus, teacher: Snapshot, recipe: Recipe) -> Corpus:
     """`corpus` with the unlabelled texts that `teacher` is sure of in its training part.
 
-    Raises `UsageError` where the teacher has other labels or cuts text into other tokens than the student will.
+    Raises `UsageError` where the teacher has other labels, cuts text into other tokens or has an embedding of another
+    size than the student will.
     """
     specification = teacher.specification
     if specification.labels != corpus.labels:
         raise UsageError(f"--teacher: its labels are {list(specification.labels)}, the data's {list(corpus.labels)}")
     if specification.tokenizer != recipe.tokenizer:
         raise UsageError(f"--teacher: its tokenizer is {specification.tokenizer}, the recipe's {recipe.tokenizer}")
+    if specification.embedding != recipe.embedding:
+        raise UsageError(
+            f"--teacher: its embedding has {specification.embedding} numbers a word, the recipe's {recipe.embedding}; "
+            "name a snapshot of gru or gru-pool"
+        )
     if not corpus.unlabelled:
         raise UsageError("--teacher: there is no text for it to label; name some: --unlabelled PATH")
     probabilities = softmax(teacher.answer_tokens()(corpus.unlabelled))

@@ -8,7 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,11 +131,10 @@ def fit(
 
     Writes `txtclassification.pt`, `history.csv` (a line an epoch, as it ends), `history.png`, `metrics.json` and, after
     `MIN_EPOCHS` epochs, `suspects.csv`. `on_epoch` hears of every epoch and whether it is the best so far; `progress`
-    wraps the batches of a pass. The same seed gives
-    the same checkpoint on the same machine. A `teacher` labels the unlabelled texts, and those that it is sure of are
-    trained on as well. Every finished epoch is kept in `resume.pt` until the run is complete: with
-    `resume` a killed run goes on behind it, to the same result as an undisturbed one. Raises `UsageError` where the
-    loss stops being a number, or where there is nothing of this run to resume.
+    wraps the batches of a pass. A `teacher` labels the unlabelled texts, and those that it is sure of are trained on as
+    well. The same seed gives the same checkpoint on the same machine. Every finished epoch is kept in `resume.pt` until
+    the run is complete: with `resume` a killed run goes on behind it, to the same result as an undisturbed one. Raises
+    `UsageError` where the loss stops being a number, or where there is nothing of this run to resume.
     """
     _make_repeatable(settings.seed)
     device = choose_device(settings.device)
@@ -153,7 +152,7 @@ def fit(
     if teacher:
         about["teacher"] = dict(teacher.training)
     out.mkdir(parents=True, exist_ok=True)
-    run = {**about, **asdict(settings), "training_reviews": _fingerprint(corpus)}
+    run = {**asdict(settings), **about}
     for name in ("settings", "versions", "patience", *([] if recipe.one_cycle else ["epochs"])):
         del run[name]  # what may change in an interrupted run: more epochs than were planned are no other run
     history: list[Epoch] = []
@@ -201,25 +200,37 @@ def fit(
         save_resumption(resumption, out)
         on_epoch(epoch, best)
     checkpoint = load_snapshot(out)
-    model.load_state_dict(dict(checkpoint.state))
-    calibration = _calibrate(model, predict(model, progress(validation_batches, "calibration")))
-    logits, labels = predict(model, progress(test_batches, "test"))
-    before = _quality(logits * calibration["temperature"], labels)
-    test_loss, test_accuracy = _figures(logits, labels)
-    metrics = {
-        **checkpoint.training,
-        "test_loss": test_loss,
-        "test_accuracy": test_accuracy,
-        "calibration": {**calibration, "test": {"before": before, "after": _quality(logits, labels)}},
-        "seconds": sum(epoch.seconds for epoch in history),
-    }
+    if "calibration" not in checkpoint.training:  # else the run was killed when nothing but what follows was left
+        checkpoint = _finish(checkpoint, model, validation_batches, test_batches, progress)
+        save_snapshot(checkpoint, out)
+    metrics = {**checkpoint.training, "seconds": sum(epoch.seconds for epoch in history)}
     if len(history) >= MIN_EPOCHS:
         metrics["suspects"] = suspects.write(corpus.labels, out / SUSPECTS_FILE)
-    save_snapshot(Snapshot(recipe.model, specification, corpus.vocabulary, model.state_dict(), metrics), out)
+    else:
+        (out / SUSPECTS_FILE).unlink(missing_ok=True)  # of an earlier run
+    save_snapshot(replace(checkpoint, training=metrics), out)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     training_curves([asdict(epoch) for epoch in history], out / "history.png")
     (out / RESUME_FILE).unlink(missing_ok=True)
     return metrics
+
+
+def _finish(
+    checkpoint: Snapshot,
+    model: Model,
+    validation_batches: Iterable[Any],
+    test_batches: Iterable[Any],
+    progress: Progress,
+) -> Snapshot:
+    """The checkpoint with its temperature in its last layer, and how good it is."""
+    model.load_state_dict(dict(checkpoint.state))
+    calibration = _calibrate(model, predict(model, progress(validation_batches, "calibration")))
+    logits, labels = predict(model, progress(test_batches, "test"))
+    loss, accuracy = _figures(logits, labels)
+    before = _quality(logits * calibration["temperature"], labels)
+    calibration["test"] = {"before": before, "after": _quality(logits, labels)}
+    training = {**checkpoint.training, "test_loss": loss, "test_accuracy": accuracy, "calibration": calibration}
+    return replace(checkpoint, state=model.state_dict(), training=training)
 
 
 def choose_device(name: str) -> torch.device:
@@ -268,23 +279,35 @@ def _about(corpus: Corpus, recipe: Recipe, settings: Settings, model: nn.Module,
         "settings": asdict(settings),
         "precision": precision,
         "data": corpus.name,
-        "reviews": {"train": len(corpus.train), "validation": len(corpus.validation), "test": len(corpus.test)},
+        "reviews": _sizes(corpus),
         "unlabelled": len(corpus.unlabelled),
+        "training_digest": training_digest(corpus),
         "vocabulary": len(corpus.vocabulary),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "versions": {"toolchain": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
     }
 
 
-def _fingerprint(corpus: Corpus) -> str:
-    """SHA-256 of where the training reviews stand and how they are labelled: another split is another run."""
-    lines = (f"{example.origin}\t{example.label}\n" for example in corpus.train)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+def _sizes(corpus: Corpus) -> dict[str, int]:
+    """How many reviews each part has; those that a teacher labelled stand by themselves."""
+    labelled = sum(example.origin is not None for example in corpus.train)
+    sizes = {"train": labelled, "validation": len(corpus.validation), "test": len(corpus.test)}
+    guessed = len(corpus.train) - labelled
+    return {**sizes, "pseudo-labelled": guessed} if guessed else sizes
+
+
+def training_digest(corpus: Corpus) -> str:
+    """SHA-256 of the training part: a line a review, its label and its tokens. Another split is another run."""
+    digest = hashlib.sha256()
+    for example in corpus.train:
+        digest.update(f"{example.label} {' '.join(example.text)}\n".encode())
+    return digest.hexdigest()
 
 
 def _class_weights(corpus: Corpus, device: torch.device) -> Tensor:
     """Weights [classes] under which every label counts the same in the loss, however rare: mean 1 over the reviews."""
     counts = np.bincount([example.label for example in corpus.train], minlength=len(corpus.labels))
+    counts = np.maximum(counts, 1)  # whole groups may have taken a label out of the training part
     return torch.tensor(counts.sum() / (len(counts) * counts), dtype=torch.float32, device=device)
 
 
