@@ -41,6 +41,7 @@ def test_the_sample_is_found_in_an_installed_wheel(wheel: Path) -> None:
 def test_a_wheel_holds_both_packages_and_their_types_and_no_tests(wheel: Path) -> None:
     names = {path.relative_to(wheel).as_posix() for path in wheel.rglob("*")}
     assert {"toolchain/py.typed", "export/py.typed", "toolchain/cli.py", "export/text.py"} <= names
+    assert "toolchain/model/manifest.json" in names
     assert not any(name.startswith(("tests", "benchmarks")) for name in names)
 
 
