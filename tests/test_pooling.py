@@ -160,7 +160,7 @@ def test_a_pooled_snapshot_is_trained_saved_and_exported_in_every_form(tmp_path:
     snapshot = load_snapshot(tmp_path / "snapshot")
     assert snapshot.specification.pooling == ALL
     texts = ["w1 w2!<br /><br />w3", "w4 'w5' w6."] * 3
-    verification = export_snapshot(snapshot, tmp_path / "bundle", ["all"], texts, precision="int8")
+    verification = export_snapshot(snapshot, tmp_path / "bundle", ["all", "pt2"], texts, precision="int8")
     assert {comparison.form for comparison in verification.comparisons} == set(FORMS)
     for comparison in verification.comparisons:
         assert comparison.passed, comparison.failure()
