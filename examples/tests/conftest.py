@@ -20,14 +20,28 @@ TAMPERED_ROW = 100
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with every form, of a `gru` trained for one epoch on the embedded sample. Shared: do not change it."""
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `gru` trained for one epoch on the embedded sample."""
+    folder = tmp_path_factory.mktemp("embed") / "snapshot"
+    toolchain("train", "--recipe", "gru", "--data", "sample", "--epochs", "1", "--out", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(request: pytest.FixtureRequest) -> Path:
+    """A bundle of it with every form. Shared: do not change it."""
     if ours := os.environ.get("EMBED_BUNDLE"):
         return Path(ours).resolve()
-    folder = tmp_path_factory.mktemp("embed")
-    toolchain("train", "--recipe", "gru", "--data", "sample", "--epochs", "1", "--out", folder / "snapshot")
-    toolchain("export", "--format", "all", "--snapshot", folder / "snapshot", "--out", folder / "bundle")
-    return folder / "bundle"
+    snapshot: Path = request.getfixturevalue("snapshot")
+    toolchain("export", "--format", "all", "--snapshot", snapshot, "--out", snapshot.parent / "bundle")
+    return snapshot.parent / "bundle"
+
+
+@pytest.fixture(scope="session")
+def shrunk_bundle(snapshot: Path) -> Path:
+    """A small bundle of it, for a browser."""
+    toolchain("export", "--format", "onnx", "--shrink", "--snapshot", snapshot, "--out", snapshot.parent / "shrunk")
+    return snapshot.parent / "shrunk"
 
 
 def toolchain(*arguments: str | Path) -> None:

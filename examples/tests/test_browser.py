@@ -20,6 +20,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 from examples.tests.headless import FOLDER, Page, Server, browsing, build, serving
+from export.bundle import open_bundle
 
 REVIEW = "I did not expect much, and the film was lovely."
 # With F\u0130LM and BOO\u212a, which Unicode's lower case makes known words: only A-Z may be lowered.
@@ -110,11 +111,21 @@ def download(page: Page, folder: Path, name: str) -> Path:
 def test_every_vector_agrees_in_the_page(
     driver: webdriver.Chrome, server: Server, vectors: list[dict[str, Any]], tolerance: float
 ) -> None:
-    report = Page(driver, f"{server.origin}/?check").check_report()
+    assert_all_agree(Page(driver, f"{server.origin}/?check").check_report(), len(vectors), tolerance)
+
+
+def test_a_shrunk_model_agrees_as_well(driver: webdriver.Chrome, shrunk_bundle: Path, tmp_path: Path) -> None:
+    opened = open_bundle(shrunk_bundle)
+    with serving(build(shrunk_bundle, tmp_path / "site")) as small:
+        report = Page(driver, f"{small.origin}/?check").check_report()
+    assert_all_agree(report, len(opened.vectors()), float(opened.manifest["tolerance"]))
+
+
+def assert_all_agree(report: str, count: int, tolerance: float) -> None:
     found = re.match(r"([\d,]+) of ([\d,]+) texts agree; largest difference (\S+), ", report)
     assert found, report
     agreeing, total = (int(number.replace(",", "")) for number in found.groups()[:2])
-    assert agreeing == total == len(vectors)
+    assert agreeing == total == count
     assert float(found[3]) <= tolerance
 
 
