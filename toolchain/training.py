@@ -202,7 +202,6 @@ def fit(
     checkpoint = load_snapshot(out)
     if "calibration" not in checkpoint.training:  # else the run was killed when nothing but what follows was left
         checkpoint = _finish(checkpoint, model, validation_batches, test_batches, progress)
-        save_snapshot(checkpoint, out)
     metrics = {**checkpoint.training, "seconds": sum(epoch.seconds for epoch in history)}
     if len(history) >= MIN_EPOCHS:
         metrics["suspects"] = suspects.write(corpus.labels, out / SUSPECTS_FILE)
