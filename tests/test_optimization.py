@@ -106,6 +106,14 @@ def test_one_cycle_rises_to_the_learning_rate_and_comes_down() -> None:
     assert rates[-1] < 0.02 / 1000
 
 
+@pytest.mark.parametrize("steps", [1, 4, 7])
+def test_a_one_cycle_of_very_few_steps_is_a_schedule_too(steps: int) -> None:
+    model, optimization = make(replace(PLAIN, one_cycle=True), steps=steps, learning_rate=0.02)
+    for step in range(steps):
+        assert 0 < learning_rate(optimization) <= 0.02
+        move(model, optimization, step)
+
+
 def test_the_result_is_the_moving_average_of_the_weights() -> None:
     """In step n the new weights count 1 - decay, but 9 / (n + 9) at first; the first step begins the average."""
     decay = 0.8

@@ -113,13 +113,16 @@ class PooledGRU(nn.Module):
         self.dropout = nn.Dropout(dropout_p)
         self.out = nn.Linear(hidden_dim * len(self.pooling), n_classes)
 
-    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """ids [batch, time], padded on the right, and lengths [batch] -> logits [batch, classes]."""
+    def forward(self, ids: Tensor, lengths: Tensor, noise: Tensor | None = None) -> Tensor:
+        """ids [batch, time], padded on the right, and lengths [batch] -> logits [batch, classes].
+
+        `noise` [batch, time, embedding] is added to the embedding.
+        """
         if self.training and self.word_dropout:
             dropped = torch.rand(ids.shape, device=ids.device) < self.word_dropout
             ids = ids.masked_fill(dropped & (ids != PADDING_ID), UNKNOWN_ID)
-        channels = self.embed(ids).transpose(1, 2)
-        states, _ = self.gru(self.input_dropout(channels).transpose(1, 2))
+        embedded = self.embed(ids) if noise is None else self.embed(ids) + noise
+        states, _ = self.gru(self.input_dropout(embedded.transpose(1, 2)).transpose(1, 2))
         logits: Tensor = self.out(self.dropout(pooled_states(states, lengths, self.pooling)))
         return logits
 

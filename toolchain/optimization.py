@@ -1,11 +1,12 @@
 """How the weights move: Adam, and what a recipe adds to it, behind the two calls the documented loop makes."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 
@@ -28,11 +29,7 @@ class Optimization:
         self._model = model
         self._clip_norm = recipe.clip_norm
         self._optimizer = AdamW(groups, lr=learning_rate, fused=True)
-        self._schedule = (
-            OneCycleLR(self._optimizer, learning_rate, total_steps=steps, pct_start=WARM_UP)
-            if recipe.one_cycle
-            else None
-        )
+        self._schedule = one_cycle(self._optimizer, learning_rate, steps, WARM_UP) if recipe.one_cycle else None
         self._average = (
             AveragedModel(model, avg_fn=_moving_average(recipe.average_decay)) if recipe.average_decay else None
         )
@@ -68,6 +65,14 @@ class Optimization:
             self._schedule.load_state_dict(state["schedule"])
         if self._average:
             self._average.load_state_dict(state["average"])
+
+
+def one_cycle(optimizer: Optimizer, learning_rate: float, steps: int, warm_up: float) -> OneCycleLR:
+    """The schedule up to `learning_rate` over the share `warm_up` of the steps, and down again.
+
+    It needs two steps to rise; a training of fewer ends on the way.
+    """
+    return OneCycleLR(optimizer, learning_rate, total_steps=max(steps, math.ceil(2 / warm_up)), pct_start=warm_up)
 
 
 def _moving_average(decay: float) -> Any:

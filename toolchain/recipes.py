@@ -44,6 +44,8 @@ class Recipe:
     validation_share: float = 0.2
     validation_by_group: bool = False
     pretrained_vectors: bool = False
+    language_model: bool = False
+    adversarial: float = 0.0
 
     def specification(self, labels: tuple[str, ...], layers: int) -> Specification:
         """What the recipe builds for these labels."""
@@ -123,7 +125,7 @@ RECIPES: dict[str, Recipe] = {
             min_freq=5,
             max_size=30_000,
             vocabulary_from="training",
-            epochs=4,
+            epochs=5,
             batch_size=64,
             learning_rate=1.5e-3,
             pooling=("last", "max", "mean"),
@@ -138,6 +140,8 @@ RECIPES: dict[str, Recipe] = {
             validation_share=0.1,
             validation_by_group=True,
             pretrained_vectors=True,
+            language_model=True,
+            adversarial=0.03,
         ),
     )
 }
