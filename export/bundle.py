@@ -19,6 +19,7 @@ MANIFEST = "manifest.json"
 VOCABULARY = "vocab.txt"
 VECTORS = "vectors.jsonl"
 IDS_VECTORS = "vectors.ids.jsonl"
+EXPLAIN_VECTORS = "vectors.explain.jsonl"
 CARD = "README.md"
 
 _MAX_MANIFEST_BYTES = 16 * 2**20
@@ -80,9 +81,16 @@ class Bundle:
 
     def ids_vectors(self) -> list[dict[str, Any]]:
         """The same texts as ids: `ids`, `logits`. None in a bundle that was exported before there were any."""
-        if IDS_VECTORS not in self.manifest["files"]:
+        return self._vectors_where_there_are(IDS_VECTORS)
+
+    def explain_vectors(self) -> list[dict[str, Any]]:
+        """Some of the texts with the shares of their tokens: `text`, `words`, `shares`. None without that form."""
+        return self._vectors_where_there_are(EXPLAIN_VECTORS)
+
+    def _vectors_where_there_are(self, name: str) -> list[dict[str, Any]]:
+        if name not in self.manifest["files"]:
             return []
-        return [json.loads(line) for line in self.file(IDS_VECTORS).read_bytes().splitlines()]
+        return [json.loads(line) for line in self.file(name).read_bytes().splitlines()]
 
 
 def open_bundle(folder: Path) -> Bundle:

@@ -9,7 +9,8 @@ constant and a row never depends on its batch mates. Weights are quantized per c
 VNNI add pairs of products in 16 bits, which 8-bit weights would overflow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -44,7 +45,7 @@ def classify_folded(graph: GraphBuilder, classifier: Classifier, ids: str, lengt
     Padding leaves every state and pool as it is. There is always a step of it, and so the largest state of a text
     without a token is the zero state. `lengths` is needed for the mean alone.
     """
-    return _classify(graph, classifier, ids, lengths, _Step(graph, classifier))
+    return _classify(graph, classifier, ids, lengths, Step(graph, classifier))
 
 
 def classify_quantized(graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str) -> str:
@@ -52,66 +53,93 @@ def classify_quantized(graph: GraphBuilder, classifier: Classifier, ids: str, le
     return _classify(graph, classifier, ids, lengths, _QuantizedStep(graph, classifier))
 
 
-def _classify(graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str, step: "_Step") -> str:
-    specification = classifier.specification
-    by_time = graph.node("Transpose", [ids], "ids_by_time", perm=[1, 0])
-    states = [f"state_{layer}" for layer in range(specification.layers)]
-    next_states: list[str] = []
-    for layer, state in enumerate(states):
-        below = next_states[-1] if layer else None
-        next_states.append((step.gru if specification.cell == "gru" else step.rnn)(layer, state, below))
-    top = next_states[-1]
-    loop = _Loop(specification.hidden)
-    loop.read(by_time, "ids_now", TensorProto.INT64, ["N"])
-    shape = _state_shape(graph, ids, specification.hidden)
-    zero = _filled(graph, shape, "zero", 0)
-    for state, next_state in zip(states, next_states, strict=True):
-        last = loop.carry(zero, state, next_state)
-    pools: dict[Pool, str] = {"last": last}
-    if "max" in specification.pooling:
-        pools["max"] = loop.carry(_filled(graph, shape, "below", BELOW_STATES), "max", step.max(top))
-    if "mean" in specification.pooling:
-        loop.read(_own_columns(graph, by_time, lengths), "own_now", TensorProto.FLOAT, ["N", 1])
-        zero_sum = graph.node("Cast", [zero], "zero_sum", to=TensorProto.DOUBLE)
-        total = loop.carry(zero_sum, "sum", step.sum(top), TensorProto.DOUBLE)
+def _classify(graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str, step: "Step") -> str:
+    loop, carried = recurrence(graph, classifier, ids, lengths, step)
     graph.nodes.append(loop.node(step.body))
-    if "mean" in specification.pooling:
-        pools["mean"] = mean_of_sum(graph, total, lengths)
-    return classify_state(graph, classifier, side_by_side(graph, [pools[pool] for pool in specification.pooling]))
+    last = {name: value.last for name, value in carried.items()}
+    return classify_state(graph, classifier, pooled(graph, classifier.specification.pooling, last, lengths))
 
 
-class _Loop:
-    """A `Scan` under construction: what it reads a step at a time, and what it carries from one step to the next."""
+class Carried(NamedTuple):
+    """The names of a value that a loop carries: `now` in a step, after it; `last` behind the loop."""
 
-    def __init__(self, hidden: int) -> None:
-        self.size = ["N", hidden]
-        self.sequences: list[str] = []
-        self.items: list[onnx.ValueInfoProto] = []
-        self.starts: list[str] = []
-        self.before: list[onnx.ValueInfoProto] = []
-        self.after: list[onnx.ValueInfoProto] = []
+    now: str
+    last: str
+
+
+class Loop:
+    """A `Scan` under construction: what it reads a step at a time, carries from one step to the next, and collects."""
+
+    def __init__(self) -> None:
+        self._sequences: list[str] = []
+        self._items: list[onnx.ValueInfoProto] = []
+        self._starts: list[str] = []
+        self._before: list[onnx.ValueInfoProto] = []
+        self._after: list[onnx.ValueInfoProto] = []
+        self._collected: list[onnx.ValueInfoProto] = []
 
     def read(self, sequence: str, name: str, dtype: int, shape: Sequence[str | int]) -> None:
         """In each step `name` is the next item of `sequence` along its first axis."""
-        self.sequences.append(sequence)
-        self.items.append(helper.make_tensor_value_info(name, dtype, shape))
+        self._sequences.append(sequence)
+        self._items.append(helper.make_tensor_value_info(name, dtype, shape))
 
-    def carry(self, start: str, name: str, next_name: str, dtype: int = TensorProto.FLOAT) -> str:
-        """In each step `name` [N, hidden] is what `next_name` was in the one before -> the name of its last value."""
-        self.starts.append(start)
-        self.before.append(helper.make_tensor_value_info(name, dtype, self.size))
-        self.after.append(helper.make_tensor_value_info(next_name, dtype, self.size))
-        return f"last_{name}"
+    def carry(self, start: str, name: str, now: str, width: int, dtype: int = TensorProto.FLOAT) -> Carried:
+        """In each step `name` [N, width] is what `now` was in the one before, and `start` in the first."""
+        self._starts.append(start)
+        self._before.append(helper.make_tensor_value_info(name, dtype, ["N", width]))
+        self._after.append(helper.make_tensor_value_info(now, dtype, ["N", width]))
+        return Carried(now, f"last_{name}")
+
+    def collect(self, name: str, width: int) -> str:
+        """What `name` [N, width] is in each step -> the name of all of them behind the loop, float[T, N, width]."""
+        self._collected.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", width]))
+        return f"every_{name}"
 
     def node(self, body: GraphBuilder) -> onnx.NodeProto:
         """The finished `Scan` over the step `body`."""
-        step = helper.make_graph(body.nodes, "step", self.before + self.items, self.after, body.initializers)
-        last = [f"last_{info.name}" for info in self.before]
-        inputs = self.starts + self.sequences
-        return helper.make_node("Scan", inputs, last, name="recurrence", body=step, num_scan_inputs=len(self.items))
+        inputs, outputs = self._before + self._items, self._after + self._collected
+        step = helper.make_graph(body.nodes, "step", inputs, outputs, body.initializers)
+        given = [f"last_{info.name}" for info in self._before] + [f"every_{info.name}" for info in self._collected]
+        sources = self._starts + self._sequences
+        return helper.make_node("Scan", sources, given, name="recurrence", body=step, num_scan_inputs=len(self._items))
 
 
-class _Step:
+def recurrence(
+    graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str, step: "Step"
+) -> tuple[Loop, dict[str, Carried]]:
+    """The loop of `step` over `ids` [N, T], and what it carries: the top layer's state as `last`, and where they are
+    pooled the largest state so far as `max` and the sum of all so far, in double precision, as `sum`."""
+    specification = classifier.specification
+    hidden = specification.hidden
+    by_time = graph.node("Transpose", [ids], "ids_by_time", perm=[1, 0])
+    loop = Loop()
+    loop.read(by_time, "ids_now", TensorProto.INT64, ["N"])
+    shape = _state_shape(graph, ids, hidden)
+    zero = _filled(graph, shape, "zero", 0)
+    carried: dict[str, Carried] = {}
+    for layer in range(specification.layers):
+        below = carried["last"].now if layer else None
+        now = (step.gru if specification.cell == "gru" else step.rnn)(layer, f"state_{layer}", below)
+        carried["last"] = loop.carry(zero, f"state_{layer}", now, hidden)
+    top = carried["last"].now
+    if "max" in specification.pooling:
+        carried["max"] = loop.carry(_filled(graph, shape, "below", BELOW_STATES), "max", step.max(top), hidden)
+    if "mean" in specification.pooling:
+        loop.read(_own_columns(graph, by_time, lengths), "own_now", TensorProto.FLOAT, ["N", 1])
+        zero_sum = graph.node("Cast", [zero], "zero_sum", to=TensorProto.DOUBLE)
+        carried["sum"] = loop.carry(zero_sum, "sum", step.sum(top), hidden, TensorProto.DOUBLE)
+    return loop, carried
+
+
+def pooled(graph: GraphBuilder, pooling: Sequence[Pool], carried: Mapping[str, str], lengths: str) -> str:
+    """The pools side by side, float[N, hidden * pools], of the names that `recurrence` carries; `lengths` divides."""
+    pools = dict(carried)
+    if "mean" in pooling:
+        pools["mean"] = mean_of_sum(graph, pools["sum"], lengths)
+    return side_by_side(graph, [pools[pool] for pool in pooling])
+
+
+class Step:
     """One time step of every layer, as the body of a `Scan`; the folded tables stand in the outer graph.
 
     Formulas: https://pytorch.org/docs/stable/generated/torch.nn.GRU.html and torch.nn.RNN.html.
@@ -200,7 +228,7 @@ class _Step:
         return [np.split(self.classifier.weights[f"recurrent.{name}_l{layer}"], gates) for name in names]
 
 
-class _QuantizedStep(_Step):
+class _QuantizedStep(Step):
     """The same step with integer products: state in unsigned bytes, weights in signed ones with a scale a column."""
 
     def __init__(self, graph: GraphBuilder, classifier: Classifier) -> None:

@@ -17,6 +17,14 @@ from export.text import PADDING_ID, encode, lookup_table
 
 
 @dataclass(frozen=True)
+class Explained:
+    """The tokens of one text that were read, and the change of the logits that each causes, [tokens, classes]."""
+
+    words: Sequence[str]
+    shares: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Answers:
     """What a form says of N texts: `probabilities` [N, classes]; None for what it does not give."""
 
@@ -25,6 +33,7 @@ class Answers:
     tokens: NDArray[np.int64] | None = None
     unknown: NDArray[np.int64] | None = None
     logits: NDArray[np.float32] | None = None
+    explained: Sequence[Explained] | None = None
 
 
 TOLERANCE = 1e-5
@@ -39,7 +48,7 @@ class Form:
     """One exported form. `open` takes the file, the bundle's specification and vocabulary, and an ONNX provider.
 
     `tolerance` bounds how far a probability may be from PyTorch's; `min_agreement` is the share of real texts that must
-    keep their label.
+    keep their label; what `explains` gives the share of every token as well.
     """
 
     name: str
@@ -49,6 +58,7 @@ class Form:
     uses_provider: bool
     tolerance: float = TOLERANCE
     min_agreement: float = 0.0
+    explains: bool = False
 
 
 def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
@@ -78,6 +88,12 @@ def _build_int8(classifier: Classifier, metadata: Mapping[str, Any]) -> bytes:
     return bytes(text_model(classifier, metadata, classify_quantized).SerializeToString())
 
 
+def _build_explain(classifier: Classifier, metadata: Mapping[str, Any]) -> bytes:
+    from export.explain_graph import explain_model
+
+    return bytes(explain_model(classifier, metadata).SerializeToString())
+
+
 def _build_ids(classifier: Classifier, metadata: Mapping[str, Any]) -> bytes:
     from export.onnx_graph import ids_model
 
@@ -102,6 +118,23 @@ def _open_onnx(file: Path, specification: Specification, vocabulary: Sequence[st
     def run(texts: Sequence[str]) -> Answers:
         names = ["probabilities", "label", "tokens", "unknown"]
         return Answers(*session.run(names, {"text": np.array(texts, dtype=object)}))
+
+    return run
+
+
+def _open_explain(file: Path, specification: Specification, vocabulary: Sequence[str], provider: str) -> Runner:
+    """The logits are those that the shares add up to, so that every comparison holds the sum to its meaning."""
+    session = open_session(file, provider)
+
+    def run(texts: Sequence[str]) -> Answers:
+        names = ["probabilities", "label", "tokens", "unknown", "words", "shares", "start"]
+        *answers, words, shares, start = session.run(names, {"text": np.array(texts, dtype=object)})
+        rows = [[word for word in row if word] for row in words.tolist()]
+        return Answers(
+            *answers,
+            logits=(start + shares.sum(axis=1, dtype=np.float64)).astype(np.float32),
+            explained=[Explained(row, own[: len(row)]) for row, own in zip(rows, shares, strict=True)],
+        )
 
     return run
 
@@ -166,8 +199,9 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "onnx-cpu": ("onnx-cpu",),
     "torchscript": ("torchscript",),
     "onnx-ids": ("onnx-ids",),
+    "onnx-explain": ("onnx-explain",),
     "pt2": ("pt2",),
-    "all": ("onnx", "onnx-cpu", "onnx-ids", "torchscript"),
+    "all": ("onnx", "onnx-cpu", "onnx-explain", "onnx-ids", "torchscript"),
 }
 """What `--format` names, as the forms it writes."""
 
@@ -185,6 +219,7 @@ FORMS: dict[str, Form] = {
             tolerance=QUANTIZED_TOLERANCE,
             min_agreement=QUANTIZED_AGREEMENT,
         ),
+        Form("onnx-explain", "model.explain.onnx", _build_explain, _open_explain, uses_provider=False, explains=True),
         Form("onnx-ids", "model.ids.onnx", _build_ids, _open_ids, uses_provider=True),
         Form("torchscript", "model.ts", _build_torchscript, _open_torchscript, uses_provider=False),
         Form("pt2", "model.pt2", _build_pt2, _open_pt2, uses_provider=False),

@@ -42,12 +42,15 @@ Classify = Callable[[GraphBuilder, Classifier, str, str], str]
 
 
 def text_model(
-    classifier: Classifier, metadata: Mapping[str, Any], classify: Classify | None = None
+    classifier: Classifier,
+    metadata: Mapping[str, Any],
+    classify: Classify | None = None,
+    more_outputs: Sequence[onnx.ValueInfoProto] = (),
 ) -> onnx.ModelProto:
     """`text` string[N] -> `label` string[N], `probabilities` float[N, classes], `tokens` int64[N], `unknown` int64[N].
 
     `tokens` counts before the cut at `max_tokens`; `unknown` counts those not in the vocabulary. N >= 1. `classify`
-    adds the part from ids [N, T] and lengths [N] to logits; by default `classify_standard`.
+    adds the part from ids [N, T] and lengths [N] to logits, by default `classify_standard`, and `more_outputs`.
     """
     graph = GraphBuilder()
     words = tokenize(graph, classifier.specification.tokenizer)
@@ -78,6 +81,7 @@ def text_model(
             helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", classes]),
             helper.make_tensor_value_info("tokens", TensorProto.INT64, ["N"]),
             helper.make_tensor_value_info("unknown", TensorProto.INT64, ["N"]),
+            *more_outputs,
         ],
         classifier.specification,
         metadata,
@@ -106,7 +110,7 @@ def ids_model(classifier: Classifier, metadata: Mapping[str, Any]) -> onnx.Model
 
 
 def tokenize(graph: GraphBuilder, tokenizer: Tokenizer) -> str:
-    """The ONNX rendering of a tokenizer: `text` string[N] -> `words` string[N, T], padded with the empty string.
+    """The ONNX rendering of a tokenizer: `text` string[N] -> `all_words` string[N, T], padded with the empty string.
 
     The locale is "C": it exists everywhere and lowers A-Z alone. Any other name is missing on some system.
     """
@@ -127,9 +131,10 @@ def tokenize(graph: GraphBuilder, tokenizer: Tokenizer) -> str:
         "characters": {"tokenexp": rf"[^{SPACE_CLASS}]"},  # the operator's own mode, separators [""], keeps the spaces
     }
     # onnx has no shape inference for this operator, and LabelEncoder's crashes on an input of unknown type (onnx 1.23).
-    graph.value_infos.append(helper.make_tensor_value_info("words", TensorProto.STRING, ["N", "T"]))
+    graph.value_infos.append(helper.make_tensor_value_info("all_words", TensorProto.STRING, ["N", "T"]))
     cut = cuts[tokenizer.punctuation if tokenizer.unit == "words" else tokenizer.unit]
-    return graph.node("Tokenizer", [text], "words", domain="com.microsoft", mark=0, pad_value="", mincharnum=1, **cut)
+    settings: dict[str, Any] = {"mark": 0, "pad_value": "", "mincharnum": 1, **cut}
+    return graph.node("Tokenizer", [text], "all_words", domain="com.microsoft", **settings)
 
 
 def classify_standard(graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str) -> str:

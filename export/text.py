@@ -29,6 +29,10 @@ _spaces = SPACES.encode()
 _isolated = re.compile(ISOLATED.encode())
 _separators = re.compile(rf"(?:{LINE_BREAK}|[{SPACE_CLASS}{MARK_CLASS}])+".encode())
 _surrogates = re.compile("[\ud800-\udfff]")
+_where_attached = re.compile(rf"[^{SPACE_CLASS}]+")
+_where_isolated = re.compile(ISOLATED)
+_where_dropped = re.compile(f"{LINE_BREAK}|{WORD}")
+_where_characters = re.compile(rf"[^{SPACE_CLASS}]")
 
 Unit = Literal["words", "characters"]
 Punctuation = Literal["attached", "isolated", "dropped"]
@@ -85,6 +89,24 @@ class Tokenizer:
         else:
             tokens = [token for token in _separators.split(data) if token]
         return [token.decode() for token in tokens]
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where the tokens of `tokenize` stand: start and end of each in `text`, in code points.
+
+        `clean` and lower-casing keep every code point at its place.
+        """
+        text = clean(text)
+        if self.lowercase:
+            text = text.encode().lower().decode()
+        if self.unit == "characters":
+            found = _where_characters.finditer(text)
+        elif self.punctuation == "attached":
+            found = _where_attached.finditer(text)
+        elif self.punctuation == "isolated":
+            found = _where_isolated.finditer(text)
+        else:
+            found = (match for match in _where_dropped.finditer(text) if match[0] != LINE_BREAK)
+        return [match.span() for match in found]
 
 
 TOKENIZERS: Mapping[TokenizerName, Tokenizer] = {

@@ -53,6 +53,7 @@ class TextClassifier(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, texts: List[str]) -> Tuple[List[str], Tensor]:  # noqa: UP006
+        """N texts, one or more -> their labels, and the probabilities [N, classes]."""
         rows: List[List[int]] = []  # noqa: UP006
         width = 1
         for text in texts:
@@ -98,6 +99,7 @@ class TextClassifier(nn.Module):
 
     @torch.jit.export
     def tokenize(self, text: str) -> List[str]:  # noqa: UP006
+        """The tokens of a text, as `export.text.Tokenizer.tokenize` gives them."""
         if self.lowercase:
             text = text.lower()
         for space in self.spaces:

@@ -72,7 +72,7 @@ class Renderings:
             graph.nodes,
             "tokenizer",
             [helper.make_tensor_value_info("text", TensorProto.STRING, ["N"])],
-            [helper.make_tensor_value_info("words", TensorProto.STRING, ["N", "T"])],
+            [helper.make_tensor_value_info("all_words", TensorProto.STRING, ["N", "T"])],
         )
         opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
         model: onnx.ModelProto = helper.make_model(proto, ir_version=IR_VERSION, opset_imports=opsets)

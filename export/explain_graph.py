@@ -1,0 +1,95 @@
+"""`model.explain.onnx`: the classifier, and the share of every token in its answer, in one pass and without a gradient.
+
+Let z[t] be the logits that the classifier gives to the first t tokens of a text alone: its linear layers over the state
+after token t, or over the pools of the states after tokens 1 to t. The share of token t is z[t] - z[t - 1], a number a
+class, and so z[0], the logits of a text without a token, and all shares together are the logits of the text.
+
+A recurrent state after t tokens knows nothing of what follows, so every z[t] comes out of the same walk over the text
+that the answer takes. The graph is that of `model.cpu.onnx` with the linear layers inside the loop.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from export.cpu_graph import Loop, Step, pooled, recurrence
+from export.onnx_graph import GraphBuilder, classify_state, text_model
+from export.spec import Classifier
+
+
+def explain_model(classifier: Classifier, metadata: Mapping[str, Any]) -> onnx.ModelProto:
+    """The interface of `model.onnx`, and beside it `words` string[N, T], `shares` float[N, T, classes], `start`
+    float[classes].
+
+    `words` are the tokens that the answer is made of, after the cut at `max_tokens`, padded with the empty string;
+    `shares` are 0 there. `start` is z[0]. softmax(start + sum of a text's shares) are its `probabilities`.
+    """
+    classes = len(classifier.specification.labels)
+    outputs = [
+        helper.make_tensor_value_info("words", TensorProto.STRING, ["N", "read"]),
+        helper.make_tensor_value_info("shares", TensorProto.FLOAT, ["N", "read", classes]),
+        helper.make_tensor_value_info("start", TensorProto.FLOAT, [classes]),
+    ]
+    return text_model(classifier, metadata, classify_running, outputs)
+
+
+def classify_running(graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str) -> str:
+    """`ids` int64[N, T], padded with 1, the last column whole -> the name of the logits, float[N, classes].
+
+    Adds the outputs `words`, `shares` and `start`; `words` are cut from those of `export.onnx_graph.tokenize`.
+    """
+    specification = classifier.specification
+    step = Step(graph, classifier)
+    loop, carried = recurrence(graph, classifier, ids, lengths, step)
+    now = {name: value.now for name, value in carried.items()}
+    counts = _tokens_so_far(graph, step, loop, ids, lengths)
+    logits = classify_state(step.body, classifier, pooled(step.body, specification.pooling, now, counts))
+    classes = len(specification.labels)
+    running = loop.carry(_start_rows(graph, classifier, ids), "running", logits, classes)
+    every_share = loop.collect(_share(step, "running", logits), classes)
+    graph.nodes.append(loop.node(step.body))
+    by_row = graph.node("Transpose", [every_share], "shares_of_all_steps", perm=[1, 0, 2])
+    first, time = graph.constant("first_column", [0], np.int64), graph.constant("columns", [1], np.int64)
+    graph.node("Slice", [by_row, first, graph.constant("last_column", [-1], np.int64), time], "shares")
+    limit = graph.constant("most_words", [specification.max_tokens], np.int64)
+    graph.node("Slice", ["all_words", first, limit, time], "words")
+    return running.last
+
+
+def start_logits(classifier: Classifier) -> NDArray[np.float32]:
+    """The logits of a text without a token, [classes]: the linear layers over zeros."""
+    values = np.zeros(classifier.weights["head.0.weight"].shape[1], np.float32)
+    for index in range(len(classifier.specification.head) + 1):
+        values = np.maximum(values, 0) if index else values
+        values = classifier.weights[f"head.{index}.weight"] @ values + classifier.weights[f"head.{index}.bias"]
+    return values
+
+
+def _share(step: Step, before: str, after: str) -> str:
+    """The change of the logits in a step, float[N, classes]; exactly 0 at padding."""
+    body = step.body
+    mask = body.node("Unsqueeze", [step.is_padding, body.constant("share_axis", [1], np.int64)], "padding_rows")
+    change = body.node("Sub", [after, before], "change_of_logits")
+    return body.node("Where", [mask, body.constant("no_share", 0, np.float32), change], "share")
+
+
+def _tokens_so_far(graph: GraphBuilder, step: Step, loop: Loop, ids: str, lengths: str) -> str:
+    """How many of its own tokens a row has come to in a step, int64[N]: the step's number, and at most its length."""
+    columns = graph.node("Shape", [ids], "column_count", start=1)
+    one = numpy_helper.from_array(np.ones(1, np.int64), "one_column_more")
+    ones = graph.node("ConstantOfShape", [columns], "ones", value=one)
+    numbers = graph.node("CumSum", [ones, graph.constant("time_axis", 0, np.int64)], "step_numbers")
+    loop.read(numbers, "number_now", TensorProto.INT64, [])
+    return step.body.node("Min", ["number_now", lengths], "tokens_so_far")
+
+
+def _start_rows(graph: GraphBuilder, classifier: Classifier, ids: str) -> str:
+    """z[0] for each row of `ids`, float[N, classes]."""
+    start = graph.constant("start", start_logits(classifier))
+    rows = graph.node("Shape", [ids], "rows_to_start", end=1)
+    shape = graph.node("Concat", [rows, graph.constant("each_class", [1], np.int64)], "start_shape", axis=0)
+    return graph.node("Expand", [start, shape], "start_rows")

@@ -1,0 +1,49 @@
+"""What a PyTorch model answers after every token of a text: the reference of `model.explain.onnx`."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from export.spec import Pool
+from toolchain.models import BasicRNN, Model, RNNCellClassifier
+
+
+def running_logits(model: Model, ids: Tensor, pooling: Sequence[Pool]) -> Tensor:
+    """ids [batch, time] -> the logits of the first 0, 1, 2 … time tokens, [batch, time + 1, classes].
+
+    What stands behind a token has no part in its logits, so rows may be padded on the right.
+    """
+    states = _states(model, ids)
+    counts = torch.arange(1, states.shape[1] + 1).view(1, -1, 1)
+    pools = []
+    for pool in pooling:
+        if pool == "last":
+            pools.append(states)
+        elif pool == "max":
+            pools.append(states.cummax(1).values)
+        else:
+            pools.append((states.double().cumsum(1) / counts).float())
+    pooled = torch.cat(pools, 2)
+    return _classify(model, torch.nn.functional.pad(pooled, (0, 0, 1, 0)))
+
+
+def _states(model: Model, ids: Tensor) -> Tensor:
+    """The top layer's state after each token: [batch, time] -> [batch, time, hidden]."""
+    steps = model.embed(ids)
+    if isinstance(model, RNNCellClassifier):
+        hidden = [steps.new_zeros(ids.shape[0], model.fc.in_features) for _ in model.cells]
+        states = []
+        for step in steps.unbind(1):
+            for layer, cell in enumerate(model.cells):
+                step = hidden[layer] = cell(step, hidden[layer])
+            states.append(step)
+        return torch.stack(states, 1)
+    top: Tensor = (model.rnn if isinstance(model, BasicRNN) else model.gru)(steps)[0]
+    return top
+
+
+def _classify(model: Model, pooled: Tensor) -> Tensor:
+    """[..., hidden * pools] -> logits [..., classes]."""
+    logits: Tensor = model.out(torch.relu(model.fc(pooled)) if isinstance(model, RNNCellClassifier) else pooled)
+    return logits
