@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +20,26 @@ from torch.nn import functional as F
 
 from export.forms import softmax
 from toolchain import __version__
+from toolchain.adversarial import Adversary
 from toolchain.calibration import fit_temperature, reliability
 from toolchain.corpus import Corpus, batch_tensors, iterators
+from toolchain.distributed import (
+    add_up,
+    check_same,
+    in_order,
+    is_first,
+    of_first,
+    own_batches,
+    parallel,
+    part_of,
+    parts,
+    process_count,
+    reseed,
+)
+from toolchain.drift import text_reference
 from toolchain.errors import UsageError
 from toolchain.figures import training_curves
+from toolchain.language_model import pretrain
 from toolchain.models import Model, build_model
 from toolchain.optimization import Optimization
 from toolchain.recipes import Recipe
@@ -75,33 +91,51 @@ def train(
     criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     precision: torch.dtype = torch.float32,
     watch: Callable[[Any, Tensor], None] = lambda batch, logits: None,
+    adversary: Adversary | None = None,
 ) -> tuple[float, float]:
     """One pass over the batches with weight updates -> mean loss and accuracy in percent, both as seen in passing.
 
-    In `torch.bfloat16` the products are taken in it (autocast). `watch` sees every batch and its logits.
+    In `torch.bfloat16` the products are taken in it (autocast). `watch` sees every batch and its logits. With an
+    `adversary` the weights follow the sum of the loss and of the loss that it makes of the batch.
     """
     model.train()
     device = next(model.parameters()).device
-    total, correct, count = 0.0, 0, 0
+    total, correct, count = 0.0, 0.0, 0.0
     for batch in iterator:
         ids, lengths, labels = batch_tensors(batch, device)
         optimizer.zero_grad()
-        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-            logits = model(ids, lengths)
-        logits = logits.float()
-        loss = criterion(logits, labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        if adversary is None:
+            logits = _logits(model, precision, ids, lengths)
+            loss = objective = criterion(logits, labels)
+        else:
+            rest = adversary.rest(ids)
+            logits = _logits(model, precision, ids, lengths, rest)
+            loss = criterion(logits, labels)
+            worst = adversary.worst(loss, rest, lengths)
+            objective = loss + criterion(_logits(model, precision, ids, lengths, worst), labels)
+        part = part_of(batch)
+        (objective * part.scale).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        total += loss.item() * len(labels)
+        if not part.weight:
+            continue
+        total += loss.item() * part.weight
         correct += int((logits.argmax(1) == labels).sum())
         count += len(labels)
         watch(batch, logits)
+    total, correct, count = add_up(total, correct, count)
     return total / count, 100.0 * correct / count
+
+
+def _logits(model: nn.Module, precision: torch.dtype, ids: Tensor, *others: Tensor) -> Tensor:
+    with torch.autocast(ids.device.type, precision, enabled=precision != torch.float32):
+        logits: Tensor = model(ids, *others)
+    return logits.float()
 
 
 def evaluate(model: nn.Module, iterator: Iterable[Any]) -> tuple[float, float]:
     """Mean cross-entropy (summed over every review, then divided) and accuracy in percent."""
-    return _figures(*predict(model, iterator))
+    answers = predict(model, iterator)
+    return of_first(lambda: _figures(*answers))
 
 
 @torch.no_grad()
@@ -109,12 +143,12 @@ def predict(model: nn.Module, iterator: Iterable[Any]) -> tuple[NDArray[np.float
     """The logits [reviews, classes] and the labels [reviews] of all batches, in their order."""
     model.eval()
     device = next(model.parameters()).device
-    logits, labels = [], []
-    for batch in iterator:
-        ids, lengths, own = batch_tensors(batch, device)
-        logits.append(model(ids, lengths).cpu())
-        labels.append(own.cpu())
-    return torch.cat(logits).numpy(), torch.cat(labels).numpy()
+    answers = []
+    for batch in own_batches(iterator):
+        ids, lengths, labels = batch_tensors(batch, device)
+        answers.append((model(ids, lengths).cpu().numpy(), labels.cpu().numpy()))
+    all_logits, all_labels = zip(*in_order(answers), strict=True)
+    return np.concatenate(all_logits), np.concatenate(all_labels)
 
 
 def fit(
@@ -151,30 +185,34 @@ def fit(
     about = _about(corpus, recipe, settings, model, str(precision).removeprefix("torch."))
     if teacher:
         about["teacher"] = dict(teacher.training)
-    out.mkdir(parents=True, exist_ok=True)
+    check_same(about)
+    if is_first():
+        out.mkdir(parents=True, exist_ok=True)
     run = {**asdict(settings), **about}
     for name in ("settings", "versions", "patience", *([] if recipe.one_cycle else ["epochs"])):
         del run[name]  # what may change in an interrupted run: more epochs than were planned are no other run
     history: list[Epoch] = []
     suspects = Suspects()
-    if recipe.pretrained_vectors and not resume:
-        if teacher:
-            vectors = teacher_vectors(teacher, corpus.vocabulary)
-        else:
-            sentences = [example.text for example in corpus.train] + corpus.unlabelled
-            vectors = word_vectors(sentences, corpus.vocabulary, recipe.embedding, settings.seed, progress)
-        model.embed.weight.data.copy_(torch.from_numpy(vectors))
+    if recipe.pretrained_vectors and not resume and is_first():
+        _start(model, corpus, recipe, settings.seed, precision, teacher, progress)
     if resume:
-        resumption = load_resumption(out, run)
+        resumption = of_first(lambda: load_resumption(out, run))
         resumption.restore(model, optimization)
         train_batches.random_shuffler.random_state = resumption.shuffler
         history = [Epoch(**line) for line in resumption.history]  # type: ignore[arg-type]
         suspects = Suspects(resumption.suspects)
+    if process_count() > 1:
+        about["processes"] = process_count()  # which may change in an interrupted run
+    parallel_model = parallel(model)
+    adversary = Adversary(recipe.adversarial, recipe.embedding) if recipe.adversarial else None
     while len(history) < settings.epochs and not _out_of_patience(history, settings.patience):
         number = len(history) + 1
         start = time.perf_counter()
-        batches = progress(train_batches, f"epoch {number} training")
-        train_loss, train_accuracy = train(model, optimization, batches, criterion, precision, suspects.watch)
+        reseed(settings.seed, number)
+        batches = progress(parts(train_batches, weights), f"epoch {number} training")
+        train_loss, train_accuracy = train(
+            parallel_model, optimization, batches, criterion, precision, suspects.watch, adversary
+        )
         suspects.end_epoch()
         result = optimization.result
         loss, accuracy = evaluate(result, progress(validation_batches, f"epoch {number} validation"))
@@ -183,6 +221,8 @@ def fit(
         best = all(loss < earlier.validation_loss for earlier in history)
         epoch = Epoch(number, train_loss, train_accuracy, loss, accuracy, time.perf_counter() - start)
         history.append(epoch)
+        if not is_first():
+            continue  # one process writes and reports
         _write_history(history, out / "history.csv")
         if best:
             training = {**about, "epoch": number, "validation_loss": loss, "validation_accuracy": accuracy}
@@ -199,10 +239,13 @@ def fit(
         )
         save_resumption(resumption, out)
         on_epoch(epoch, best)
-    checkpoint = load_snapshot(out)
+    checkpoint = of_first(lambda: load_snapshot(out))
     if "calibration" not in checkpoint.training:  # else the run was killed when nothing but what follows was left
-        checkpoint = _finish(checkpoint, model, validation_batches, test_batches, progress)
+        texts = [example.text for example in corpus.validation]
+        checkpoint = _finish(checkpoint, model, validation_batches, test_batches, texts, progress)
     metrics = {**checkpoint.training, "seconds": sum(epoch.seconds for epoch in history)}
+    if not is_first():
+        return metrics
     if len(history) >= MIN_EPOCHS:
         metrics["suspects"] = suspects.write(corpus.labels, out / SUSPECTS_FILE)
     else:
@@ -214,21 +257,46 @@ def fit(
     return metrics
 
 
+def _start(
+    model: Model,
+    corpus: Corpus,
+    recipe: Recipe,
+    seed: int,
+    precision: torch.dtype,
+    teacher: Snapshot | None,
+    progress: Progress,
+) -> None:
+    """Give the embedding the teacher's vectors, or else those of all text; and the GRU what unlabelled text teaches."""
+    if teacher:
+        vectors = teacher_vectors(teacher, corpus.vocabulary)
+    else:
+        sentences = [example.text for example in corpus.train] + corpus.unlabelled
+        vectors = word_vectors(sentences, corpus.vocabulary, recipe.embedding, seed, progress)
+    model.embed.weight.data.copy_(torch.from_numpy(vectors))
+    if recipe.language_model and corpus.unlabelled and not teacher:
+        pretrain(model, sentences, corpus.vocabulary, seed, precision, progress)
+
+
 def _finish(
     checkpoint: Snapshot,
     model: Model,
     validation_batches: Iterable[Any],
     test_batches: Iterable[Any],
+    validation_texts: Sequence[Sequence[str]],
     progress: Progress,
 ) -> Snapshot:
-    """The checkpoint with its temperature in its last layer, and how good it is."""
+    """The checkpoint with its temperature in its last layer, how good it is, and what its validation texts are like."""
     model.load_state_dict(dict(checkpoint.state))
-    calibration = _calibrate(model, predict(model, progress(validation_batches, "calibration")))
+    validation = predict(model, progress(validation_batches, "calibration"))
+    calibration = _calibrate(model, validation)
+    answers = softmax(validation[0] / np.float32(calibration["temperature"]))
+    reference = text_reference("validation", validation_texts, checkpoint.vocabulary, answers)
     logits, labels = predict(model, progress(test_batches, "test"))
     loss, accuracy = _figures(logits, labels)
     before = _quality(logits * calibration["temperature"], labels)
     calibration["test"] = {"before": before, "after": _quality(logits, labels)}
     training = {**checkpoint.training, "test_loss": loss, "test_accuracy": accuracy, "calibration": calibration}
+    training["reference"] = reference.to_json()
     return replace(checkpoint, state=model.state_dict(), training=training)
 
 
