@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, cast
 from toolchain.compression import BrokenInput, check_suffix, decompressed, split_suffix
 from toolchain.errors import UsageError
 from toolchain.records import FORMATS
+from toolchain.storage import Status, beside, files_in, files_like, is_folder, is_remote, join, open_remote
 
 STDIO = "-"
 
@@ -29,23 +30,25 @@ codecs.register_error(_BAD_BYTE, lambda error: ("\udc80", cast(UnicodeDecodeErro
 class Input:
     """An open input: `stream` gives its rows as UTF-8, unpacked.
 
-    `status` is that of a regular file as it was opened, None for anything else, which cannot be read again. `size` is
-    the number of bytes that `stream` will give, where that is known.
+    `status` is that of a regular file or an object as it was opened, None for anything else, which cannot be read
+    again. `size` is the number of bytes that `stream` will give, where that is known.
     """
 
     stream: BinaryIO
-    status: os.stat_result | None
+    status: Status | None
     size: int | None
 
 
-def open_input(source: str, stack: ExitStack, encoding: str | None = None) -> Input:
-    """Open a file, a FIFO or standard input; `stack` closes it. A file that grows is read as it was when it was opened.
+def open_input(source: str, stack: ExitStack, encoding: str | None = None, end: int | None = None) -> Input:
+    """Open a file, an object (`s3://…`), a FIFO or standard input; `stack` closes it.
+
+    A file that grows is read as it was when it was opened, or to its byte `end` as it was when somebody else opened it.
 
     Compressed files are unpacked. An `encoding` other than UTF-8 is changed to UTF-8; None is UTF-8, or UTF-16 where
     the file begins with its mark.
     """
     encoding = _known(encoding)
-    file, status = _open(source, stack)
+    file, status = _open(source, stack, end)
     _, suffix = split_suffix(source)
     stream: BinaryIO = file
     if suffix:
@@ -56,7 +59,7 @@ def open_input(source: str, stack: ExitStack, encoding: str | None = None) -> In
     if encoding is not None and encoding != "utf-8":
         decoder = codecs.getincrementaldecoder(encoding)
         stream = _forward(stream, lambda coded: _transcoded(coded, decoder(_BAD_BYTE), source))
-    return Input(stream, status, status.st_size if status is not None and stream is file else None)
+    return Input(stream, status, status.size if status is not None and stream is file else None)
 
 
 def expand(sources: Sequence[str]) -> list[str]:
@@ -66,10 +69,10 @@ def expand(sources: Sequence[str]) -> list[str]:
     """
     files: list[str] = []
     for source in sources:
-        if Path(source).is_dir():
-            found = [str(path) for path in Path(source).iterdir()]
-        elif glob.has_magic(source) and not Path(source).exists():
-            found = glob.glob(source, recursive=True)
+        if is_folder(source):
+            found = files_in(source)
+        elif glob.has_magic(source) and (is_remote(source) or not Path(source).exists()):
+            found = files_like(source)
         else:
             files.append(source)
             continue
@@ -83,16 +86,16 @@ def expand(sources: Sequence[str]) -> list[str]:
 def output_path(source: str, out: str | None, many: bool) -> str:
     """Where the scored rows of `source` go: `reviews.csv.gz` -> `reviews.scored.csv.gz`, or into `out`.
 
-    With several inputs `out` is a folder.
+    With several inputs `out` is a folder, and in an object store where it ends with a `/`.
     """
     if out == STDIO or (source == STDIO and out is None):
         return STDIO
     name, suffix = split_suffix("stdin.csv" if source == STDIO else source)
-    scored = name.with_name(f"{name.stem}.scored{name.suffix}{suffix}")
+    scored = f"{name.stem}.scored{name.suffix}{suffix}"
     if out is None:
-        return str(scored)
-    if many or Path(out).is_dir():
-        return str(Path(out) / scored.name)
+        return beside(source if source != STDIO else "stdin.csv", scored)
+    if many or is_folder(out):
+        return join(out, scored)
     return out
 
 
@@ -105,9 +108,10 @@ def rejects_path(source: str, output: str) -> Path:
 class _AsOpened(io.FileIO):
     """A regular file up to the size it had when it was opened."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, end: int | None) -> None:
         super().__init__(path, "rb")
-        self._end = os.fstat(self.fileno()).st_size
+        size = os.fstat(self.fileno()).st_size
+        self._end = size if end is None else min(size, end)
 
     def readinto(self, buffer: Any) -> int:
         return super().readinto(memoryview(buffer)[: max(0, self._end - self.tell())]) or 0
@@ -155,15 +159,20 @@ class _Pieces(io.RawIOBase):
         return self._position
 
 
-def _open(source: str, stack: ExitStack) -> tuple[BinaryIO, os.stat_result | None]:
+def _open(source: str, stack: ExitStack, end: int | None) -> tuple[BinaryIO, Status | None]:
     if source == STDIO:
         return sys.stdin.buffer, None
+    if is_remote(source):
+        stream, status = open_remote(source)
+        stack.callback(stream.close)
+        return stream, status
     try:
         regular = stat.S_ISREG(os.stat(source).st_mode)
-        file = stack.enter_context(io.BufferedReader(_AsOpened(source) if regular else io.FileIO(source), _CHUNK))
+        file = stack.enter_context(io.BufferedReader(_AsOpened(source, end) if regular else io.FileIO(source), _CHUNK))
     except OSError as error:
         raise UsageError(f"{source}: {error.strerror}") from error
-    return file, os.fstat(file.fileno()) if regular else None
+    about = os.fstat(file.fileno())
+    return file, Status(about.st_size, about.st_mtime_ns) if regular else None
 
 
 def _forward(source: BinaryIO, pieces: Callable[[BinaryIO], Iterator[bytes]]) -> BinaryIO:
@@ -194,4 +203,4 @@ def _known(encoding: str | None) -> str | None:
 def _is_input(name: str) -> bool:
     path, _ = split_suffix(name)
     ours = path.stem.endswith(".scored") or path.name.endswith(".rejected.jsonl")
-    return path.suffix.lower() in FORMATS and not ours and Path(name).is_file()
+    return path.suffix.lower() in FORMATS and not ours

@@ -4,7 +4,7 @@ pyarrow is loaded here alone, on first use. A row's position is its number, wher
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -43,6 +43,7 @@ class Row(Record):
 
     @property
     def size(self) -> int:
+        """Bytes it holds in memory: its share of the batch's."""
         return self.batch.row_bytes
 
     def as_read(self) -> bytes:
@@ -89,6 +90,7 @@ class ParquetReader(Reader):
         return lambda fields: fields.get(column)
 
     def text_getter(self, column: str) -> Callable[[Mapping[str, Any]], Any]:
+        """`getter` for the texts. Raises `UsageError` on a column that holds no strings."""
         kind = self.field_type(column)
         if not _is_text(kind):
             raise UsageError(
@@ -192,8 +194,13 @@ class ParquetRows:
                 else pyarrow.field(name, reader.field_type(name))
                 for name in self._kept
             ]
-        numbers = len(names) - 1 - (appended.min_confidence is not None)
-        types = [pyarrow.string(), *[pyarrow.float32()] * numbers, pyarrow.bool_()][: len(names)]
+        types = [pyarrow.string(), pyarrow.float32()]
+        if appended.probabilities:
+            types += [pyarrow.float32()] * len(appended.labels)
+        if appended.min_confidence is not None:
+            types.append(pyarrow.bool_())
+        if appended.explain:
+            types.append(pyarrow.list_(pyarrow.struct({"word": pyarrow.string(), "share": pyarrow.float32()})))
         ours = [pyarrow.field(name, kind) for name, kind in zip(names, types, strict=True)]
         self._schema = pyarrow.schema([*own, *ours], schema.metadata)
         self.header: bytes = self._schema.serialize().to_pybytes()
@@ -212,6 +219,9 @@ class ParquetRows:
             columns += [pyarrow.array(values) for values in scores.probabilities.T.copy()]
         if self._appended.min_confidence is not None:
             columns.append(pyarrow.array(self._appended.abstains(scores)))
+        if self._appended.explain:
+            words = [[word._asdict() for word in strongest] for strongest in scores.strongest]
+            columns.append(pyarrow.array(words, self._schema.types[-1]))
         sink = pyarrow.BufferOutputStream()
         with pyarrow.ipc.new_stream(sink, self._schema) as stream:
             stream.write_batch(pyarrow.record_batch(columns, schema=self._schema))
@@ -224,7 +234,7 @@ class ParquetRows:
         return [self._reader.column(columns, name) for name in self._kept]
 
 
-def join_parts(header: bytes, parts: Sequence[Path], target: Path) -> None:
+def join_parts(header: bytes, parts: Iterable[Path], target: Path) -> None:
     """Write the Parquet file of `ParquetRows`' header and parts, a row group a part; none give a file without rows."""
     import pyarrow
     import pyarrow.parquet

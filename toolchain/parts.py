@@ -7,9 +7,9 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ JOURNAL = "journal.jsonl"
 class WindowEntry:
     """One finished window in the journal. `end_offset` (bytes) and `end_line` are where the next one begins.
 
-    The last fields are for jobs that ask for them: rows under the confidence limit, and `LabelCounts`.
+    The last fields are for jobs that ask for them: rows under the confidence limit, and `LabelCounts`; `statistics` are
+    those of `toolchain.drift`, where the model has a reference to compare them with.
     """
 
     window: int
@@ -41,13 +42,14 @@ class WindowEntry:
     confusion: Sequence[Sequence[int]] = ()
     log_loss: float = 0.0
     unlabelled: int = 0
+    statistics: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Parts:
     """The parts of one output file, those of an interrupted run included when the job is the same."""
 
     def __init__(self, output: Path, job: Mapping[str, Any], resume: bool) -> None:
-        """`job` is everything that shapes the output: input, model, options.
+        """`job` is everything that shapes the output, input, model and options, in plain JSON values.
 
         Raises `UsageError` where the parts of a different job stand in the way and `resume` is on.
         """
@@ -55,7 +57,6 @@ class Parts:
         self.output = output
         self.folder = output.with_name(output.name + ".parts")
         self.entries: list[WindowEntry] = []
-        job = json.loads(json.dumps(job))
         if self.folder.exists() and not resume:
             shutil.rmtree(self.folder)
         if (self.folder / JOURNAL).exists():
@@ -128,15 +129,7 @@ class Parts:
             target.unlink(missing_ok=True)  # what an earlier run left there is not this run's
             return
         joined = self.folder / ("rows", "rejects")[which]
-        parts = [self._paths(window)[which] for window in windows]
-        if is_parquet(target):
-            join_parts(header, parts, joined)
-        else:
-            with compressing(joined, suffix) as out:
-                out.write(header)
-                for path in parts:
-                    with path.open("rb") as part:
-                        shutil.copyfileobj(part, out, 1 << 20)
+        join(header, [self._paths(window)[which] for window in windows], joined, suffix, is_parquet(target))
         with joined.open("rb+") as file:
             os.fsync(file.fileno())
         joined.replace(target)
@@ -151,7 +144,7 @@ class Parts:
             try:
                 values = json.loads(line)
                 if number == 0:
-                    self._same_job(values, job)
+                    check_same_job(self.folder, values, job)
                 else:
                     entry = WindowEntry(**values)
                     if entry.window != len(self.entries) or not self._is_whole(entry):
@@ -169,10 +162,25 @@ class Parts:
             for path, size in zip(self._paths(entry.window), sizes, strict=True)
         )
 
-    def _same_job(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-        changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-        if changed:
-            raise UsageError(
-                f"{self.folder}: holds an unfinished run with another {', '.join(changed)}; finish that one "
-                f"with what it began with, or start over: --no-resume"
-            )
+
+def join(header: bytes, parts: Iterable[Path], target: Path, suffix: str, parquet: bool) -> None:
+    """Put parts behind each other into the file `target`, compressed as `suffix` says; those of Parquet are Arrow
+    streams. Compressed here, it does not matter to the bytes where the parts were cut."""
+    if parquet:
+        join_parts(header, parts, target)
+        return
+    with compressing(target, suffix) as out:
+        out.write(header)
+        for path in parts:
+            with path.open("rb") as part:
+                shutil.copyfileobj(part, out, 1 << 20)
+
+
+def check_same_job(folder: str | Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raise `UsageError` where the unfinished run in `folder` is of another job."""
+    changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    if changed:
+        raise UsageError(
+            f"{folder}: holds an unfinished run with another {', '.join(changed)}; finish that one "
+            f"with what it began with, or start over: --no-resume"
+        )

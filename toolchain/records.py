@@ -74,7 +74,10 @@ class _Line:
 
 
 class Reader(ABC):
-    """The records of one open file. Iterate it once."""
+    """The records of one open file. Iterate it once, or again behind a `resume`.
+
+    `start` is where the first record begins: its offset in bytes (of Parquet: rows), and its line.
+    """
 
     format: Format
     header: bytes
@@ -85,8 +88,8 @@ class Reader(ABC):
         self.name = name
         self.max_row_bytes = max_row_bytes
         self._stream = stream
-        self._offset = 0
-        self._line = 1
+        self.start = (0, 1)
+        self._offset, self._line = self.start
 
     @abstractmethod
     def __iter__(self) -> Iterator[Record]: ...
@@ -166,6 +169,7 @@ class CsvReader(Reader):
         self._taken: list[_Line] = []
         self._parser = self._new_parser()
         self.columns = self._read_header()
+        self.start = (self._offset, self._line)
 
     def _detect_delimiter(self, wanted: Sequence[str]) -> str:
         if (line := self._next_line()) is None:
@@ -196,6 +200,7 @@ class CsvReader(Reader):
         return tuple(names)
 
     def resume(self, offset: int, line: int) -> None:
+        """Go on at a record, behind the header that was read already."""
         self._stream.seek(offset)
         self._offset, self._line = offset, line
         self._tail = b""
@@ -346,6 +351,7 @@ class JsonlReader(Reader):
         self.columns = tuple(columns)
 
     def resume(self, offset: int, line: int) -> None:
+        """Go on at an object, with the fields that the first ones have."""
         self._stream.seek(offset)
         self._offset, self._line = offset, line
         self._first.clear()

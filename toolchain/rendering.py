@@ -7,6 +7,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,10 @@ from numpy.typing import NDArray
 from toolchain.errors import UsageError
 from toolchain.records import BOM, Reader, Record, find_column
 from toolchain.scorer import Scores
+from toolchain.shares import WordShare
+
+WordsRenderer = Callable[[Sequence[WordShare]], bytes]
+"""A row's strongest words -> the field `explanation` as it stands in the file."""
 
 Renderer = Callable[[Record, int, tuple[float | bytes, ...]], bytes]
 """Record, index of its label, the values `Appended.values` gives for it -> the line of the output."""
@@ -28,12 +33,14 @@ Body = Callable[[Record], tuple[bytes, bytes]]
 class Appended:
     """The fields behind a row: its label and the label's confidence, and what else was asked for.
 
-    `probabilities` adds one a class, `p_LABEL`; `min_confidence` adds `abstain`. Numbers have six decimals.
+    `probabilities` adds one a class, `p_LABEL`; `min_confidence` adds `abstain`; `explain` adds `explanation`, the
+    scores' strongest words. Numbers have six decimals.
     """
 
     labels: Sequence[str]
     probabilities: bool = False
     min_confidence: float | None = None
+    explain: bool = False
 
     def names(self, columns: Sequence[str]) -> list[str]:
         """The fields' names, each with the first number behind it that is free where `columns` have the name itself."""
@@ -42,6 +49,8 @@ class Appended:
             wanted += [f"p_{label}" for label in self.labels]
         if self.min_confidence is not None:
             wanted.append("abstain")
+        if self.explain:
+            wanted.append("explanation")
         names: list[str] = []
         for name in wanted:
             free, number = name, 2
@@ -50,14 +59,16 @@ class Appended:
             names.append(free)
         return names
 
-    def values(self, scores: Scores) -> Iterator[tuple[float | bytes, ...]]:
-        """Row by row, the values behind the label."""
+    def values(self, scores: Scores, words: WordsRenderer | None = None) -> Iterator[tuple[float | bytes, ...]]:
+        """Row by row, the values behind the label; `words` renders the explanations, where they are asked for."""
         confidences = scores.probabilities.max(axis=1).tolist() if len(scores.best) else []
         columns: list[list[float | bytes]] = [confidences]
         if self.probabilities:
             columns += scores.probabilities.T.tolist()
         if self.min_confidence is not None:
             columns.append([b"true" if abstains else b"false" for abstains in self.abstains(scores).tolist()])
+        if words is not None:
+            columns.append([words(strongest) for strongest in scores.strongest])
         return zip(*columns, strict=True)
 
     def abstains(self, scores: Scores) -> NDArray[np.bool_]:
@@ -81,7 +92,7 @@ class Appended:
 
     def _places(self) -> list[str]:
         classes = len(self.labels) if self.probabilities else 0
-        return ["%.6f"] * (1 + classes) + (["%b"] if self.min_confidence is not None else [])
+        return ["%.6f"] * (1 + classes) + ["%b"] * ((self.min_confidence is not None) + self.explain)
 
 
 @dataclass(frozen=True)
@@ -158,7 +169,8 @@ class Rows(Protocol):
 
     header: bytes
 
-    def render(self, records: Sequence[Record], scores: Scores) -> bytes: ...
+    def render(self, records: Sequence[Record], scores: Scores) -> bytes:
+        """The records, in order, each with what was said of it."""
 
 
 class TextRows:
@@ -166,7 +178,7 @@ class TextRows:
 
     def __init__(self, reader: Reader, appended: Appended, names: Sequence[str], selection: Selection | None) -> None:
         self.header = render_header(reader, names, selection)
-        self._values = appended.values
+        self._values = partial(appended.values, words=words_renderer(reader) if appended.explain else None)
         self._row = row_renderer(reader, appended, names, selection)
 
     def render(self, records: Sequence[Record], scores: Scores) -> bytes:
@@ -174,6 +186,25 @@ class TextRows:
         lines = io.BytesIO()  # a `join` would hold every line beside their sum
         lines.writelines(map(self._row, records, scores.best.tolist(), self._values(scores)))
         return lines.getvalue()
+
+
+def words_renderer(reader: Reader) -> WordsRenderer:
+    """In a CSV `for: great +1.32, fine +0.41; against: waste -0.98`; in JSONL a list of objects, `word` and `share`.
+
+    The first word of the cell is ours, so that no spreadsheet takes a reviewer's word for a formula.
+    """
+    if reader.format == "jsonl":
+        return lambda words: orjson.dumps([{"word": word, "share": round(share, 6)} for word, share in words])
+
+    def cell(words: Sequence[WordShare]) -> bytes:
+        sides = {
+            "for": ", ".join(f"{word} {share:+.2f}" for word, share in words if share > 0),
+            "against": ", ".join(f"{word} {share:+.2f}" for word, share in words if share < 0),
+        }
+        text = "; ".join(f"{side}: {said}" for side, said in sides.items() if said)
+        return _csv_cell(text, reader.delimiter).encode()
+
+    return cell
 
 
 def body_anew(reader: Reader, selection: Selection) -> Body:

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from export.bundle import Bundle, open_bundle
 from export.sessions import choose_provider, cores, open_session
 from export.text import clean
+from toolchain.drift import bundle_reference
 from toolchain.errors import UsageError
+from toolchain.shares import WordShare, explain_model, label_shares, strongest_words
 
 GENERAL = "model.onnx"
 CPU = "model.cpu.onnx"
@@ -41,12 +43,16 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Scores:
-    """What the model says of N texts: `best` [N] indexes the labels, `probabilities` [N, classes], counts [N]."""
+    """What the model says of N texts: `best` [N] indexes the labels, `probabilities` [N, classes], counts [N].
+
+    `strongest` are each text's strongest words for the label and against it, where the scorer explains.
+    """
 
     best: NDArray[np.int64]
     probabilities: NDArray[np.float32]
     tokens: NDArray[np.int64]
     unknown: NDArray[np.int64]
+    strongest: Sequence[Sequence[WordShare]] = ()
 
 
 @dataclass(frozen=True)
@@ -64,10 +70,12 @@ ACCELERATOR_LIMITS = BatchLimits(texts=512, padded_bytes=1 << 22)
 class Scorer:
     """Scores texts with a bundle. Thread-safe; use it as a context manager or `close` it to end its threads.
 
-    On the CPU provider, as many threads as cores share one session whose operators run on one thread each: that is
-    faster than one batch at a time over all cores. Without a bundle it takes that of `find_bundle`. Raises
-    `export.bundle.InvalidBundle` on a bundle that is missing or damaged, and `export.sessions.RuntimeUnavailable`
-    where the provider cannot be had.
+    On the CPU provider, as many threads as cores (or `threads`) share one session whose operators run on one thread
+    each: that is faster than one batch at a time over all cores. Without a bundle it takes that of `find_bundle`. To
+    `explain` is to name as many of the strongest words of every text for its label, and as many against it; that takes
+    the bundle's `model.explain.onnx`, on the CPU. Raises `export.bundle.InvalidBundle` on a bundle that is missing or
+    damaged, `export.sessions.RuntimeUnavailable` where the provider cannot be had, and `UsageError` where the bundle
+    lacks the form that is asked for.
     """
 
     def __init__(
@@ -76,17 +84,23 @@ class Scorer:
         provider: str = "auto",
         provider_options: Mapping[str, str] | None = None,
         precision: str = "fp32",
+        explain: int = 0,
+        threads: int | None = None,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle or find_bundle()))
         self.labels = self.bundle.specification.labels
+        self.reference = bundle_reference(self.bundle)
+        self.explain = explain
+        if explain and provider == "auto":
+            provider = "cpu"
         text_model = GENERAL if GENERAL in self.bundle.files else CPU
         self.provider = choose_provider(self.bundle.file(text_model), provider)
         on_cpu = self.provider == "cpu"
-        self.model = self._choose_model(on_cpu, precision)
-        threads = 1 if on_cpu else 0
-        self._session = open_session(self.bundle.file(self.model), self.provider, threads, provider_options)
+        self.model = self._choose_explaining(on_cpu, precision) if explain else self._choose_model(on_cpu, precision)
+        per_operator = 1 if on_cpu else 0
+        self._session = open_session(self.bundle.file(self.model), self.provider, per_operator, provider_options)
         self._limits = CPU_LIMITS if on_cpu else ACCELERATOR_LIMITS
-        self._workers = ThreadPoolExecutor(cores() if on_cpu else 1, thread_name_prefix="scorer")
+        self._workers = ThreadPoolExecutor((threads or cores()) if on_cpu else 1, thread_name_prefix="scorer")
 
     def score(self, texts: Sequence[str]) -> list[Prediction]:
         """One prediction a text, in order. A text without a token gets the answer of the empty text."""
@@ -138,11 +152,32 @@ class Scorer:
             )
         return CPU if on_cpu and CPU in self.bundle.files else GENERAL
 
-    def _run(self, texts: list[str]) -> list[NDArray[np.float32] | NDArray[np.int64]]:
-        answers: list[NDArray[np.float32] | NDArray[np.int64]] = self._session.run(
-            ["probabilities", "tokens", "unknown"], {"text": np.array(texts, dtype=object)}
-        )
-        return answers
+    def _choose_explaining(self, on_cpu: bool, precision: str) -> str:
+        if not on_cpu:
+            raise UsageError(f"--explain is for the cpu provider, not {self.provider}")
+        if precision != "fp32":
+            raise UsageError(f"--explain goes with --precision fp32, not {precision}")
+        return explain_model(self.bundle).name
+
+    def _run(self, texts: list[str]) -> Scores:
+        names = ["probabilities", "tokens", "unknown", *(["words", "shares", "start"] if self.explain else [])]
+        probabilities, tokens, unknown, *more = self._session.run(names, {"text": np.array(texts, dtype=object)})
+        best = probabilities.argmax(axis=1)
+        strongest = self._strongest(best, *more) if self.explain else ()
+        return Scores(best, probabilities, tokens, unknown, strongest)
+
+    def _strongest(
+        self,
+        best: NDArray[np.int64],
+        words: NDArray[np.object_],
+        shares: NDArray[np.float32],
+        start: NDArray[np.float32],
+    ) -> list[list[WordShare]]:
+        _, own = label_shares(start, shares, best)
+        return [
+            strongest_words(map(WordShare, filter(None, row), row_shares), self.explain)
+            for row, row_shares in zip(words.tolist(), own.tolist(), strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -151,16 +186,20 @@ class PendingScores:
 
     count: int
     classes: int
-    batches: Sequence[tuple[list[int], Future[list[NDArray[np.float32] | NDArray[np.int64]]]]]
+    batches: Sequence[tuple[list[int], Future[Scores]]]
 
     def result(self) -> Scores:
         """Wait for every batch and put the texts' order back."""
         probabilities = np.empty((self.count, self.classes), np.float32)
         tokens = np.empty(self.count, np.int64)
         unknown = np.empty(self.count, np.int64)
+        strongest: dict[int, Sequence[WordShare]] = {}
         for batch, future in self.batches:
-            probabilities[batch], tokens[batch], unknown[batch] = future.result()
-        return Scores(probabilities.argmax(axis=1), probabilities, tokens, unknown)
+            scores = future.result()
+            probabilities[batch], tokens[batch], unknown[batch] = scores.probabilities, scores.tokens, scores.unknown
+            strongest |= zip(batch, scores.strongest, strict=False)
+        in_order = [strongest[index] for index in sorted(strongest)]
+        return Scores(probabilities.argmax(axis=1), probabilities, tokens, unknown, in_order)
 
 
 def plan_batches(lengths: Sequence[int], limits: BatchLimits) -> list[list[int]]:

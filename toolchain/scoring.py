@@ -1,87 +1,31 @@
 """Batch scoring of a file: one stream of windows, read -> scored -> committed, in the file's order."""
 
-import hashlib
-import itertools
 import json
 import os
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
-from export.text import is_blank
-from toolchain.compression import BrokenInput
+from toolchain.drift import Drift, Statistics, find_drift
 from toolchain.errors import CheckFailed, UsageError
-from toolchain.inputs import STDIO, Input, open_input, rejects_path
-from toolchain.metrics import LabelCounts, LabelMetrics, count_labels, label_index, label_metrics
-from toolchain.parquet import MAGIC, ParquetReader, ParquetRows, check_names, is_parquet
+from toolchain.inputs import STDIO, rejects_path
+from toolchain.metrics import LabelCounts, LabelMetrics, label_metrics
 from toolchain.parts import Parts, WindowEntry
-from toolchain.records import (
-    DELIMITERS,
-    LABEL_COLUMNS,
-    MAX_ROW_BYTES,
-    TEXT_COLUMNS,
-    Reader,
-    Record,
-    find_column,
-    open_reader,
-)
-from toolchain.rendering import (
-    Appended,
-    Body,
-    Rows,
-    Selection,
-    TextRows,
-    body_anew,
-    render_reject,
-    select_columns,
-)
-from toolchain.scorer import PendingScores, Scorer
+from toolchain.scorer import Scorer
+from toolchain.storage import is_remote
+from toolchain.windows import Options as Options
+from toolchain.windows import Plan, UntilBroken, Window, begin, cut, describe_job, finish, limited, open_records
 
 WINDOW_ROWS = 4096
 WINDOW_BYTES = 8 << 20
 WINDOWS_AHEAD = 2
 PREVIEW_ROWS = 5
 PREVIEW_TEXT = 60
-
-_EDGE = 1 << 20
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a file is scored. `max_rejects` is a share of the rows.
-
-    `label_column` asks for figures against known labels; `probabilities` and `min_confidence` add fields to the rows;
-    `keep` or `drop` say which of a row's own columns stay, and `id_column` is one that stays and names the rejects;
-    `limit` stops after the first records. `encoding` and `delimiter` are found out where they are None.
-    """
-
-    text_column: str | None = None
-    on_error: Literal["reject", "fail"] = "reject"
-    max_rejects: float = 0.1
-    resume: bool = True
-    label_column: str | None = None
-    probabilities: bool = False
-    min_confidence: float | None = None
-    keep: tuple[str, ...] = ()
-    drop: tuple[str, ...] = ()
-    id_column: str | None = None
-    limit: int | None = None
-    encoding: str | None = None
-    delimiter: str | None = None
-    max_row_bytes: int = MAX_ROW_BYTES
-
-    def __post_init__(self) -> None:
-        if self.delimiter is not None and self.delimiter not in DELIMITERS:
-            raise UsageError(f"--delimiter {self.delimiter}: expected , ; | or \\t")
-        if self.drop and (self.keep or self.id_column):
-            raise UsageError(
-                f"--drop and {'--keep' if self.keep else '--id-column'}: name the columns that stay, or those that go"
-            )
 
 
 @dataclass
@@ -104,6 +48,7 @@ class Summary:
     labels: dict[str, int] = field(default_factory=dict)
     abstained: int | None = None
     label_metrics: LabelMetrics | None = None
+    drift: Drift | None = None
 
     def add(self, entry: WindowEntry) -> None:
         """Count a window."""
@@ -150,74 +95,6 @@ class Preview:
     rows: list[PreviewRow]
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What becomes of a file's records.
-
-    `reserved` are our field names, where a later object may have one as well; `rewritten` gives the own part of an
-    object that is written anew, to know beforehand whether it can be.
-    """
-
-    reader: Reader
-    text_column: str
-    label_column: str | None
-    text: Callable[[Mapping[str, Any]], Any]
-    label: Callable[[Mapping[str, Any]], Any] | None
-    identity: Callable[[Mapping[str, Any]], Any] | None
-    appended: Appended
-    names: Sequence[str]
-    reserved: Sequence[str]
-    selection: Selection | None
-    rewritten: Body | None
-
-    @classmethod
-    def of(cls, reader: Reader, labels: Sequence[str], options: Options) -> "_Plan":
-        """Find the columns. Raises `UsageError` where one is not there."""
-        text_column = find_column(reader, options.text_column, TEXT_COLUMNS, "--text-column NAME")
-        label_column = identity = None
-        if options.label_column is not None:
-            label_column = find_column(reader, options.label_column, LABEL_COLUMNS, "--label-column NAME")
-        if options.id_column is not None:
-            identity = reader.getter(find_column(reader, options.id_column, (), "--id-column NAME"))
-        keep = options.keep if options.id_column is None else (options.id_column, *options.keep)
-        selection = select_columns(reader, keep, options.drop)
-        appended = Appended(labels, options.probabilities, options.min_confidence)
-        names = appended.names(reader.columns if selection is None else selection.kept)
-        if selection is None:
-            reserved = names
-        else:
-            reserved = [name for name in names if selection.dropped is not None and name not in selection.dropped]
-        return cls(
-            reader=reader,
-            text_column=text_column,
-            label_column=label_column,
-            text=reader.text_getter(text_column),
-            label=None if label_column is None else reader.getter(label_column),
-            identity=identity,
-            appended=appended,
-            names=names,
-            reserved=reserved,
-            selection=selection,
-            rewritten=body_anew(reader, selection) if selection is not None and reader.format == "jsonl" else None,
-        )
-
-    def rows(self) -> Rows:
-        """What makes the output."""
-        if isinstance(self.reader, ParquetReader):
-            return ParquetRows(self.reader, self.appended, self.names, self.selection)
-        return TextRows(self.reader, self.appended, self.names, self.selection)
-
-
-@dataclass(frozen=True)
-class _Window:
-    """Consecutive records, and what each is to become: scored (its text is under way) or rejected."""
-
-    number: int
-    records: Sequence[Record]
-    reasons: Sequence[str | None]
-    pending: PendingScores
-
-
 Progress = Callable[[int, int | None, Summary], None]
 
 
@@ -239,11 +116,15 @@ def score_file(
     cannot be read and `CheckFailed` on a row that cannot be scored with `on_error="fail"`.
     """
     start = time.perf_counter()
+    if options.explain != scorer.explain:
+        raise UsageError(f"explanations of {options.explain} words need Scorer(explain={options.explain})")
+    if is_remote(output):
+        raise UsageError(f"{output}: only --engine ray writes there; add it, or name a local file: -o FILE")
     with ExitStack() as stack:
-        opened, reader = _open(source, output, options, stack)
+        opened, reader = open_records(source, output, options, stack)
         if STDIO not in (source, output) and Path(output).exists() and Path(output).samefile(source):
             raise UsageError(f"{output}: is the input itself; name another output: -o")
-        plan = _Plan.of(reader, scorer.labels, options)
+        plan = Plan.of(reader, scorer.labels, options)
         rows = plan.rows()
         rejects = rejects_path(source, output)
         summary = Summary(source, output, None, scorer.model, scorer.provider, plan.text_column)
@@ -254,7 +135,7 @@ def score_file(
         if output == STDIO:
             sink = _StandardOutput(rows.header, rejects)
         else:
-            job = _job(source, opened.status, scorer, plan, options)
+            job = describe_job(source, opened.status, _model(scorer), plan, options, (WINDOW_ROWS, WINDOW_BYTES))
             sink = Parts(Path(output), job, options.resume and resumable)
         stack.callback(sink.close)
         for entry in sink.entries:
@@ -264,27 +145,27 @@ def score_file(
         if sink.entries:
             reader.resume(sink.entries[-1].end_offset, sink.entries[-1].end_line)
 
-        under_way: deque[_Window] = deque()
+        under_way: deque[Window] = deque()
 
         def finish_oldest() -> None:
             window = under_way.popleft()
-            entry, part, rejected = _finish(window, plan, rows, summary.input)
+            entry, part, rejected = finish(window, plan, rows, summary.input)
             sink.commit(entry, part, rejected)
             summary.add(entry)
             counts.add(entry)
             summary.seconds = time.perf_counter() - start
             progress(entry.end_offset, opened.size, summary)
 
-        whole = _UntilBroken(reader)
-        for number, records in enumerate(_windows(_limited(whole, options, summary.rows)), len(sink.entries)):
-            reasons = [_reason(record, plan) for record in records]
+        whole = UntilBroken(reader)
+        to_do = cut(limited(whole, options, summary.rows), WINDOW_ROWS, WINDOW_BYTES)
+        for number, records in enumerate(to_do, len(sink.entries)):
+            reasons = [plan.reason(record) for record in records]
             if options.on_error == "fail" and any(reasons):
                 line, reason = next((r.line, why) for r, why in zip(records, reasons, strict=True) if why)
                 if output != STDIO:
                     sink.discard()
                 raise CheckFailed(f"{source}:{line}: {reason}; nothing was written (--on-error fail)")
-            texts = [plan.text(r.fields) for r, why in zip(records, reasons, strict=True) if why is None]
-            under_way.append(_Window(number, records, reasons, scorer.submit(texts)))
+            under_way.append(begin(scorer, plan, number, records, reasons))
             if len(under_way) > WINDOWS_AHEAD:
                 finish_oldest()
             if stopping():
@@ -302,6 +183,9 @@ def score_file(
         summary.rejects = str(rejects) if summary.rejected else None
         if plan.label_column is not None:
             summary.label_metrics = label_metrics(counts, scorer.labels, plan.label_column)
+        if scorer.reference is not None:
+            seen = sum((Statistics.from_json(entry.statistics) for entry in sink.entries), Statistics())
+            summary.drift = find_drift(scorer.reference, seen, scorer.bundle.specification)
         sink.publish(rows.header, rejects)
     summary.seconds = time.perf_counter() - start
     return summary
@@ -313,10 +197,10 @@ def preview_file(scorer: Scorer, source: str, output: str, options: Options) -> 
     Raises `UsageError` where the input cannot be read.
     """
     with ExitStack() as stack:
-        _, reader = _open(source, output, options, stack)
-        plan = _Plan.of(reader, scorer.labels, options)
-        records = next(_windows(_limited(reader, options, 0)), [])
-    reasons = [_reason(record, plan) for record in records]
+        _, reader = open_records(source, output, options, stack)
+        plan = Plan.of(reader, scorer.labels, options)
+        records = next(cut(limited(reader, options, 0), WINDOW_ROWS, WINDOW_BYTES), [])
+    reasons = [plan.reason(record) for record in records]
     texts = [None if why else plan.text(r.fields) for r, why in zip(records, reasons, strict=True)][:PREVIEW_ROWS]
     predictions = iter(scorer.score([text for text in texts if text is not None]))
     rows = []
@@ -370,138 +254,8 @@ def check_rejects(summary: Summary, options: Options) -> None:
         )
 
 
-def _open(source: str, output: str, options: Options, stack: ExitStack) -> tuple[Input, Reader]:
-    check_names(source, output)
-    if is_parquet(source):
-        opened = open_input(source, stack)
-        rows = ParquetReader(opened.stream, source, options.max_row_bytes)
-        return replace(opened, size=rows.rows), rows
-    opened = open_input(source, stack, options.encoding)
-    name = "standard input" if source == STDIO else source
-    if opened.stream.peek(len(MAGIC)).startswith(MAGIC):  # type: ignore[attr-defined]
-        raise UsageError(f"{name}: is Parquet; expected a file with a name that ends in .parquet")
-    wanted = TEXT_COLUMNS if options.text_column is None else (options.text_column,)
-    return opened, open_reader(opened.stream, name, None, options.max_row_bytes, options.delimiter, wanted)
-
-
-class _UntilBroken:
-    """The records of a file up to where it breaks off, if it does; then `error` says how."""
-
-    def __init__(self, reader: Reader) -> None:
-        self.error: BrokenInput | None = None
-        self._reader = reader
-
-    def __iter__(self) -> Iterator[Record]:
-        try:
-            yield from self._reader
-        except BrokenInput as error:
-            self.error = error
-
-
-def _limited(reader: Iterable[Record], options: Options, done: int) -> Iterable[Record]:
-    """The records that are still to do under `--limit`."""
-    return reader if options.limit is None else itertools.islice(reader, max(0, options.limit - done))
-
-
-def _windows(reader: Iterable[Record]) -> Iterator[list[Record]]:
-    """Consecutive records, cut by count and bytes alone: the same file is always cut the same way."""
-    window: list[Record] = []
-    size = 0
-    for record in reader:
-        window.append(record)
-        size += record.size
-        if len(window) == WINDOW_ROWS or size >= WINDOW_BYTES:
-            yield window
-            window, size = [], 0
-    if window:
-        yield window
-
-
-def _reason(record: Record, plan: _Plan) -> str | None:
-    """Why a record cannot be scored, or None where it can."""
-    if record.error is not None:
-        return record.error
-    text = plan.text(record.fields)
-    if text is None:
-        return f"no text: the field {plan.text_column!r} is missing or null"
-    if not isinstance(text, str):
-        return f"no text: the field {plan.text_column!r} holds {type(text).__name__}, expected a string"
-    if is_blank(text):
-        return f"no text: the field {plan.text_column!r} is blank"
-    if taken := [name for name in plan.reserved if name in record.fields]:
-        return f"the record has a field {taken[0]!r} already, which the first records have not"
-    if plan.rewritten is not None:
-        try:
-            plan.rewritten(record)
-        except TypeError as error:
-            return f"cannot be written anew: {error}"
-    return None
-
-
-def _finish(window: _Window, plan: _Plan, rows: Rows, source: str) -> tuple[WindowEntry, bytes, bytes]:
-    """Wait for a window's scores -> its journal entry, its rows and its rejects."""
-    scores = window.pending.result()
-    best = scores.best.tolist()
-    labels = plan.appended.labels
-    judged = list(zip(window.records, window.reasons, strict=True))
-    scored = [record for record, reason in judged if reason is None]
-    part = rows.render(scored, scores)
-    rejects = b"".join(render_reject(record, why, source, plan.identity) for record, why in judged if why is not None)
-    truth: list[int] = []
-    if plan.label is not None:
-        index = {label: number for number, label in enumerate(labels)}
-        truth = [label_index(plan.label(record.fields), index) for record in scored]
-    counts = LabelCounts.none(0) if plan.label is None else count_labels(truth, scores.best, scores.probabilities)
-    last = window.records[-1]
-    entry = WindowEntry(
-        window=window.number,
-        scored=len(scored),
-        rejected=len(window.records) - len(scored),
-        tokens=int(scores.tokens.sum()),
-        unknown=int(scores.unknown.sum()),
-        labels={labels[index]: count for index, count in sorted(Counter(best).items())},
-        end_offset=last.end_offset,
-        end_line=last.end_line,
-        rows_bytes=len(part),
-        rejects_bytes=len(rejects),
-        abstained=int(plan.appended.abstains(scores).sum()),
-        confusion=counts.confusion.tolist(),
-        log_loss=counts.log_loss,
-        unlabelled=counts.unlabelled,
-    )
-    return entry, part, rejects
-
-
-def _job(
-    source: str, status: os.stat_result | None, scorer: Scorer, plan: _Plan, options: Options
-) -> Mapping[str, Any]:
-    """What the output depends on. A run continues only parts that were made with the same."""
-    job: dict[str, Any] = {
-        "input": source,
-        "model": scorer.bundle.identity,
-        "model file": scorer.model,
-        "provider": scorer.provider,
-        "text column": plan.text_column,
-        "window": [WINDOW_ROWS, WINDOW_BYTES],
-        "--label-column": options.label_column,
-        "--probabilities": options.probabilities,
-        "--min-confidence": options.min_confidence,
-        "--keep": options.keep,
-        "--drop": options.drop,
-        "--id-column": options.id_column,
-        "--limit": options.limit,
-        "--encoding": options.encoding,
-        "--delimiter": plan.reader.delimiter,
-        "--max-row-bytes": options.max_row_bytes,
-    }
-    if status is not None:
-        edges = hashlib.sha256()
-        with Path(source).open("rb") as again:
-            edges.update(again.read(_EDGE))
-            again.seek(max(0, status.st_size - _EDGE))
-            edges.update(again.read(_EDGE))
-        job["input contents"] = [status.st_size, status.st_mtime_ns, edges.hexdigest()]
-    return job
+def _model(scorer: Scorer) -> Mapping[str, Any]:
+    return {"model": scorer.bundle.identity, "model file": scorer.model, "provider": scorer.provider}
 
 
 def _what_was_kept(summary: Summary, resumable: bool) -> str:
@@ -531,6 +285,7 @@ class _StandardOutput:
         self._write(header)
 
     def commit(self, entry: WindowEntry, rows: bytes, rejects: bytes) -> None:
+        self.entries.append(entry)
         self._write(rows)
         if rejects:
             if self._reject_file is None:
