@@ -5,18 +5,19 @@ RECIPE ?= gru
 EPOCHS ?=
 ROWS ?= 20000
 ROUNDS ?= 2
+RUNTIME := cpu,parquet,report,train,tensorboard
 BIN := .venv/bin
 READY := .venv/.ready
 NODE_READY := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard examples/*/package-lock.json))
 
-.PHONY: setup demo train test test-embed bench lint format clean help
+.PHONY: setup demo train test test-embed docs bench lint format dist sbom clean help
 .DEFAULT_GOAL := help
 
 setup: $(READY)  ## make the environment
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,train,parquet,tensorboard,dev,examples]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,train,parquet,report,tensorboard,docs,dev,examples]'
 	touch $@
 
 demo: $(READY)  ## train on the embedded sample, export, verify, score, and show the results
@@ -41,6 +42,9 @@ examples/%/node_modules/.package-lock.json: examples/%/package-lock.json
 	npm ci --prefix examples/$* --ignore-scripts --no-audit --no-fund
 	touch $@
 
+docs: $(READY)  ## build the documentation into site/
+	$(BIN)/mkdocs build --strict --quiet
+
 bench: $(READY)  ## scoring speed side by side, with snapshot/ trained: make bench DATA=PATH/aclImdb [ROWS=N] [ROUNDS=N]
 	$(BIN)/toolchain export --format onnx --precision int8 --snapshot snapshot --out bundle --data $(DATA)
 	$(BIN)/python benchmarks/scoring.py --snapshot snapshot --bundle bundle --data $(DATA) --rows $(ROWS) --rounds $(ROUNDS)
@@ -54,8 +58,20 @@ format: $(READY)  ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The same commit gives the same bytes: no time but the commit's goes in, and constraints.txt pins hatchling.
+dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --pretty=%ct)
+dist: $(READY)  ## build the wheel and the sdist into dist/
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist -t sdist -t wheel
+
+sbom: $(READY)  ## list what an installation brings along, with licences, in sbom.json
+	$(PYTHON) -m venv --clear --without-pip build/runtime
+	$(BIN)/python -m pip --python build/runtime install --quiet --disable-pip-version-check --constraint constraints.txt '.[$(RUNTIME)]'
+	$(BIN)/python -m pip --python build/runtime uninstall --quiet --yes toolchain
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o sbom.json build/runtime
+
 clean:  ## remove the environment, the demo and all caches; snapshot/ and bundle/ stay
-	rm -rf .venv demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv demo dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## show this list

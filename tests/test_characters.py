@@ -9,10 +9,10 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from data.make_korean_sample import BAD, GOOD, write_reviews
 from export.bundle import open_bundle
 from export.forms import FORMATS, TOLERANCE
 from export.text import TOKENIZERS, Tokenizer, TokenizerName
-from tests.korean import BAD, GOOD, write_reviews
 from toolchain.cli import app
 from toolchain.corpus import Source, load_corpus, read_reviews
 from toolchain.recipes import RECIPES

@@ -12,8 +12,18 @@ FLOORS = [
     {"export.errors", "export.text", "export.spec"},
     {"export.*"},
     {"toolchain", "toolchain.errors"},
-    {"toolchain.recipes", "toolchain.models", "toolchain.imdb", "toolchain.compression", "toolchain.calibration"},
+    {
+        "toolchain.recipes",
+        "toolchain.models",
+        "toolchain.imdb",
+        "toolchain.compression",
+        "toolchain.storage",
+        "toolchain.calibration",
+    },
+    {"toolchain.shares", "toolchain.running"},
+    {"toolchain.drift"},
     {"toolchain.inputs", "toolchain.records", "toolchain.duplicates", "toolchain.data_checks"},
+    {"toolchain.distributed"},
     {"toolchain.suspects", "toolchain.vectors"},
     {"toolchain.corpus"},
     {
@@ -24,13 +34,29 @@ FLOORS = [
         "toolchain.card",
         "toolchain.scorer",
     },
+    {"toolchain.language_model", "toolchain.adversarial"},
     {"toolchain.metrics", "toolchain.parquet", "toolchain.parts", "toolchain.rendering", "toolchain.figures"},
+    {"toolchain.page", "toolchain.thresholds", "toolchain.survey"},
+    {"toolchain.explaining"},
     {"toolchain.training", "toolchain.evaluation", "toolchain.importing", "toolchain.release"},
-    {"toolchain.scoring", "toolchain.doctor", "toolchain.bench", "toolchain.events"},
+    {"toolchain.windows"},
+    {"toolchain.scoring", "toolchain.comparison", "toolchain.doctor", "toolchain.bench", "toolchain.events"},
+    {"toolchain.ray_engine"},
+    {"toolchain.report", "toolchain.comparison_page"},
+    {"toolchain.presentation"},
+    {"toolchain.coloring"},
     {"toolchain.cli"},
     {"toolchain.__main__"},
 ]
-PLAIN = ("export.text", "export.spec", "export.bundle", "export.sessions", "toolchain.scorer", "toolchain.scoring")
+PLAIN = (
+    "export.text",
+    "export.spec",
+    "export.bundle",
+    "export.sessions",
+    "toolchain.scorer",
+    "toolchain.scoring",
+    "toolchain.explaining",
+)
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for package in ("export", "toolchain")

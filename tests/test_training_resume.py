@@ -48,7 +48,7 @@ def finish(training: subprocess.Popen[str]) -> str:
 
 def wait_for_epochs(out: Path, count: int) -> None:
     """Until the history names that many finished epochs and their state is on disk."""
-    for _ in range(1200):
+    for _ in range(6000):
         history = out / "history.csv"
         if (out / FILE).exists() and history.exists() and len(history.read_text().splitlines()) > count:
             return

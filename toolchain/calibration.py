@@ -34,6 +34,16 @@ class Reliability:
         """Mean distance of confidence and accuracy over the bins, by their counts (equation 3): 0 is perfect."""
         return float(np.average(np.abs(self.confidence - self.accuracy), weights=self.count))
 
+    def __add__(self, other: "Reliability") -> "Reliability":
+        """The answers of both, over the same bins."""
+        count = self.count + other.count
+        at_least_one = np.maximum(count, 1)
+        return Reliability(
+            count=count,
+            confidence=(self.confidence * self.count + other.confidence * other.count) / at_least_one,
+            accuracy=(self.accuracy * self.count + other.accuracy * other.count) / at_least_one,
+        )
+
     def to_json(self) -> list[dict[str, float]]:
         """Plain values: an object a bin that holds answers."""
         bins = len(self.count)
@@ -53,7 +63,11 @@ def reliability(probabilities: NDArray[np.floating[Any]], labels: Labels, bins: 
     """
     _check(probabilities, labels)
     confidence = probabilities.max(axis=1).astype(np.float64)
-    correct = probabilities.argmax(axis=1) == np.asarray(labels)
+    return answer_reliability(confidence, probabilities.argmax(axis=1) == np.asarray(labels), bins)
+
+
+def answer_reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_], bins: int = BINS) -> Reliability:
+    """The same of N answers by their `confidence` [N] and whether each is `correct` [N]; N may be 0."""
     bin_of = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     count = np.bincount(bin_of, minlength=bins)
     at_least_one = np.maximum(count, 1)

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from export.spec import Specification
+from toolchain.drift import Reference, describe
 
 _FORMS = {
     "model.onnx": "raw text in, label and probabilities out; any language with ONNX Runtime, every provider",
     "model.cpu.onnx": "the same, laid out for batch scoring on the CPU provider",
     "model.int8.onnx": "the same with integer products, faster and nearly the same; the drift stands in the manifest",
+    "model.explain.onnx": "the same answers, and the share of every word in them; see docs/explanations.md",
     "model.ids.onnx": "token ids in, logits out; for runtimes without string operators",
     "model.pt2": "torch.export; token ids in, logits out; Python with torch alone",
     "model.ts": "TorchScript; a list of texts in, labels and probabilities out; libtorch alone",
@@ -80,6 +82,10 @@ def model_card(
 ) -> str:
     """The bundle's `README.md`."""
     training = about["training"]
+    rows = _training_rows(training)
+    if reference := about.get("reference"):
+        text = describe(Reference.from_json(reference, len(specification.labels)), specification)
+        rows += f"| reference text | {text} |\n"
     reviews = ", ".join(f"{count:,} {part}" for part, count in training.get("reviews", {}).items())
 
     def figure(name: str, digits: int) -> str:
@@ -98,7 +104,7 @@ def model_card(
         architecture=architecture(specification),
         vocabulary=vocabulary_size,
         text=text_definition(specification),
-        more=_training_rows(training) + (_shrunk_rows(about["shrunk"]) if "shrunk" in about else ""),
+        more=rows + (_shrunk_rows(about["shrunk"]) if "shrunk" in about else ""),
         model=next((file for file in _TEXT_MODELS if file in files), _TEXT_MODELS[0]),
         forms="\n".join(f"- `{file}`: {_FORMS[file]}" for file in files),
         tolerance=about["tolerance"],

@@ -23,12 +23,12 @@ class LabelCounts:
         """Nothing counted yet."""
         return cls(np.zeros((classes, classes), np.int64))
 
-    def add(self, entry: WindowEntry) -> None:
-        """Count a window. The same windows in the same order give the same sums, bit for bit."""
-        if entry.confusion:
-            self.confusion += np.array(entry.confusion, np.int64)
-        self.log_loss += entry.log_loss
-        self.unlabelled += entry.unlabelled
+    def add(self, counted: "WindowEntry | LabelCounts") -> None:
+        """Count a window, or other counts. The same ones in the same order give the same sums, bit for bit."""
+        if len(counted.confusion):
+            self.confusion += np.array(counted.confusion, np.int64)
+        self.log_loss += counted.log_loss
+        self.unlabelled += counted.unlabelled
 
 
 @dataclass(frozen=True)

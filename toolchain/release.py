@@ -21,6 +21,7 @@ from export.shrinking import Agreement, agreement, shrink
 from export.spec import Classifier, Specification
 from toolchain import __version__
 from toolchain.card import model_card
+from toolchain.drift import Reference
 from toolchain.errors import CheckFailed, UsageError
 from toolchain.snapshot import Snapshot
 
@@ -105,7 +106,7 @@ def export_snapshot(
         (room / bundles.VOCABULARY).write_bytes("".join(f"{word}\n" for word in vocabulary).encode())
         for form in forms:
             (room / form.file).write_bytes(form.build(classifier, metadata))
-        _write_vectors(room, snapshot)
+        _write_vectors(room, snapshot, any(form.explains for form in forms))
         comparisons = _compare(forms, room, classifier, snapshot, texts, "cpu", on_comparison)
         verification = Verification("PyTorch", comparisons)
         refused = [c.failure() for c in comparisons if not c.passed and not (force and FORMS[c.form].min_agreement)]
@@ -118,11 +119,14 @@ def export_snapshot(
                 refused.append(failure)
         if refused:
             raise CheckFailed("; ".join(refused) + "; the bundle was not published")
+        training = dict(snapshot.training)
+        reference = _reference(training.pop("reference", None), specification, entries is not None)
         about = {
-            "training": dict(snapshot.training),
+            "training": training,
             "versions": versions,
             "tolerance": TOLERANCE,
             "parity": verification.to_json(),
+            **reference,
             **shrunk,
         }
         card = model_card(specification, len(vocabulary), about, [form.file for form in forms])
@@ -150,7 +154,7 @@ def verify_bundle(
     if snapshot is None:
         if texts:
             raise UsageError("real text can be compared with PyTorch only; name the snapshot: --snapshot FOLDER")
-        expected = parity.from_vectors(bundle.vectors(), bundle.ids_vectors())
+        expected = parity.from_vectors(bundle.vectors(), bundle.ids_vectors(), bundle.explain_vectors())
         comparisons = []
         for form in forms:
             used = _provider(form, bundle.folder, provider)
@@ -208,6 +212,20 @@ def _shrinkage(
     return Shrinkage(entries, sizes, agreement(full.reference()(texts), shrunk.reference()(texts)))
 
 
+def _reference(values: Mapping[str, Any] | None, specification: Specification, shrunk: bool) -> dict[str, Any]:
+    """What the manifest says of the text the model was made with; nothing where the snapshot does not know.
+
+    With a shrunk vocabulary other words are unknown, and the texts are no longer there to count them in.
+    """
+    if values is None:
+        return {}
+    try:
+        reference = Reference.from_json(values, len(specification.labels))
+    except ValueError as error:
+        raise UsageError(f"the snapshot has damaged reference statistics ({error}); train it anew") from error
+    return {"reference": (reference.without_unknown() if shrunk else reference).to_json()}
+
+
 def _pair(figures: tuple[int, int]) -> dict[str, int]:
     return {"full": figures[0], "shrunk": figures[1]}
 
@@ -224,7 +242,8 @@ def _compare(
     """Every form in `folder` against PyTorch: edge cases, every word of the vocabulary alone, and the real `texts`."""
     specification, vocabulary = classifier.specification, classifier.vocabulary
     cases = [*edge_cases(vocabulary, specification.max_tokens), *vocabulary_cases(vocabulary, 1), *texts]
-    expected = parity.expect(snapshot.reference(), specification, vocabulary, cases)
+    shares = snapshot.shares_reference() if any(form.explains for form in forms) else None
+    expected = parity.expect(snapshot.reference(), specification, vocabulary, cases, shares)
     real = expected.take(range(len(cases) - len(texts), len(cases))) if texts else expected
     comparisons = []
     for form in forms:
@@ -240,13 +259,16 @@ def _provider(form: Form, folder: Path, provider: str) -> str:
     return choose_provider(folder / form.file, provider) if form.uses_provider else "cpu"
 
 
-def _write_vectors(room: Path, snapshot: Snapshot) -> None:
-    """Both files of conformance vectors, without the texts whose label the tolerance leaves open."""
+def _write_vectors(room: Path, snapshot: Snapshot, explain: bool) -> None:
+    """The files of conformance vectors, without the texts whose label the tolerance leaves open."""
     specification, vocabulary = snapshot.specification, snapshot.vocabulary
     texts = [*edge_cases(vocabulary, specification.max_tokens), *vocabulary_cases(vocabulary, WORDS_A_VECTOR)]
-    expected = parity.expect(snapshot.reference(), specification, vocabulary, texts).decided(2 * TOLERANCE)
+    shares = snapshot.shares_reference() if explain else None
+    expected = parity.expect(snapshot.reference(), specification, vocabulary, texts, shares).decided(2 * TOLERANCE)
     _write_lines(room / bundles.VECTORS, parity.vectors(expected))
     _write_lines(room / bundles.IDS_VECTORS, parity.ids_vectors(expected, specification, vocabulary))
+    if explain:
+        _write_lines(room / bundles.EXPLAIN_VECTORS, parity.explain_vectors(expected))
 
 
 def _write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

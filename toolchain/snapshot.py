@@ -2,7 +2,7 @@
 
 import os
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from export.spec import Classifier, InvalidClassifier, Specification
 from export.text import PADDING_ID, encode, lookup_table
 from toolchain.errors import UsageError
 from toolchain.models import Model, build_model, portable_weights
+from toolchain.running import running_logits
 
 FILE = "txtclassification.pt"
 FORMAT = 1
@@ -56,19 +57,45 @@ class Snapshot:
 
         def logits(texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
             rows = [encode(tokens[:limit], table) for tokens in texts]
-            order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
             results = np.empty((len(rows), len(self.specification.labels)), np.float32)
             with torch.inference_mode():
-                while order:
-                    size = max(1, min(256, _BATCH_TOKENS // max(1, len(rows[order[-1]]))))
-                    batch, order = order[-size:], order[:-size]
-                    lengths = torch.tensor([len(rows[index]) for index in batch])
-                    width = max(1, int(lengths.max()))
-                    ids = torch.tensor([rows[index] + [PADDING_ID] * (width - len(rows[index])) for index in batch])
+                for batch, ids, lengths in _batches(rows):
                     results[batch] = model(ids, lengths).numpy()
             return results
 
         return logits
+
+    def shares_reference(self) -> Callable[[Sequence[str]], list[NDArray[np.float32]]]:
+        """PyTorch's own shares: texts -> of each the change of the logits by every token read, [tokens, classes]."""
+        model = self.build()
+        table = lookup_table(self.vocabulary)
+        specification = self.specification
+
+        def shares(texts: Sequence[str]) -> list[NDArray[np.float32]]:
+            rows = [encode(specification.tokenizer.tokenize(text)[: specification.max_tokens], table) for text in texts]
+            results: dict[int, NDArray[np.float32]] = {}
+            with torch.inference_mode():
+                for batch, ids, lengths in _batches(rows):
+                    changes = running_logits(model, ids, specification.pooling).diff(dim=1).numpy()
+                    results |= {
+                        index: own[:length].copy()
+                        for index, own, length in zip(batch, changes, lengths.tolist(), strict=True)
+                    }
+            return [results[index] for index in range(len(texts))]
+
+        return shares
+
+
+def _batches(rows: Sequence[list[int]]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """Rows of ids, the longest first, as indices, ids [batch, time] padded on the right, and lengths [batch]."""
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+    while order:
+        size = max(1, min(256, _BATCH_TOKENS // max(1, len(rows[order[-1]]))))
+        batch, order = order[-size:], order[:-size]
+        lengths = torch.tensor([len(rows[index]) for index in batch])
+        width = max(1, int(lengths.max()))
+        ids = torch.tensor([rows[index] + [PADDING_ID] * (width - len(rows[index])) for index in batch])
+        yield batch, ids, lengths
 
 
 def save_snapshot(snapshot: Snapshot, folder: Path) -> Path:

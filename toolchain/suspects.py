@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from toolchain.distributed import gather
+
 FILE = "suspects.csv"
 MIN_EPOCHS = 3
 """Fewer epochs say nothing about a review: the model has hardly begun."""
@@ -28,8 +30,9 @@ class Suspects:
 
     def end_epoch(self) -> None:
         """Forget the reviews that this epoch got right."""
-        known = self._wrong if self.never_right is None else self.never_right
-        self.never_right = {origin: wrong for origin, wrong in self._wrong.items() if origin in known}
+        everywhere = {origin: wrong for of_process in gather(self._wrong) for origin, wrong in of_process.items()}
+        known = everywhere if self.never_right is None else self.never_right
+        self.never_right = {origin: wrong for origin, wrong in everywhere.items() if origin in known}
         self._wrong = {}
 
     def write(self, labels: Sequence[str], path: Path) -> int:
