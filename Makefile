@@ -5,7 +5,7 @@ RECIPE ?= gru
 EPOCHS ?=
 ROWS ?= 20000
 ROUNDS ?= 2
-RUNTIME := cpu,parquet,report,train,tensorboard
+RUNTIME := cpu,parquet,ray,report,train,tensorboard
 BIN := .venv/bin
 READY := .venv/.ready
 NODE_READY := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard examples/*/package-lock.json))
@@ -17,7 +17,7 @@ setup: $(READY)  ## make the environment
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,train,parquet,report,tensorboard,docs,dev,examples]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,train,parquet,ray,report,tensorboard,docs,dev,examples]'
 	touch $@
 
 demo: $(READY)  ## train on the embedded sample, export, verify, score, and show the results

@@ -128,10 +128,15 @@ def _open_explain(file: Path, specification: Specification, vocabulary: Sequence
 
     def run(texts: Sequence[str]) -> Answers:
         names = ["probabilities", "label", "tokens", "unknown", "words", "shares", "start"]
-        *answers, words, shares, start = session.run(names, {"text": np.array(texts, dtype=object)})
+        probabilities, labels, tokens, unknown, words, shares, start = session.run(
+            names, {"text": np.array(texts, dtype=object)}
+        )
         rows = [[word for word in row if word] for row in words.tolist()]
         return Answers(
-            *answers,
+            probabilities,
+            labels,
+            tokens,
+            unknown,
             logits=(start + shares.sum(axis=1, dtype=np.float64)).astype(np.float32),
             explained=[Explained(row, own[: len(row)]) for row, own in zip(rows, shares, strict=True)],
         )

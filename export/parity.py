@@ -18,7 +18,7 @@ _POOL = 512
 _BATCH_TEXTS = 64
 _BATCH_BYTES = 1 << 18
 _SHOWN = 80
-_EXPLAINED_OF = 4
+_EXPLAINED_AMONG = 300
 _EXPLAINED_WORDS = 64
 
 Reference = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -300,17 +300,17 @@ def ids_vectors(expected: Expected, specification: Specification, vocabulary: Se
 
 
 def explain_vectors(expected: Expected) -> list[Mapping[str, Any]]:
-    """Every fourth text of `expected` that is short enough to read, as the rows of `vectors.explain.jsonl`.
+    """Some texts of `expected`, each short enough to read, as the rows of `vectors.explain.jsonl`.
 
     `words` are the tokens of `text` up to the cut, `shares` what each adds to the logits, a number a class in the order
     of the manifest's `labels`. A runtime conforms when the words are equal and no share is farther off than `tolerance`
     times the larger of 1 and the largest absolute sum of shares, of a class, from the text's start.
     """
+    short = [text for text in expected.texts if len(expected.explained[text].words) <= _EXPLAINED_WORDS]
     return [
         {"text": text, "words": list(known.words), "shares": [[float(value) for value in row] for row in known.shares]}
-        for text in expected.texts
-        if len((known := expected.explained[text]).words) <= _EXPLAINED_WORDS
-    ][::_EXPLAINED_OF]
+        for text, known in ((text, expected.explained[text]) for text in short[:_EXPLAINED_AMONG:4])
+    ]
 
 
 def from_vectors(

@@ -3,20 +3,24 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
+from tests import tiny
 from toolchain.corpus import Corpus, Source, load_corpus, read_training_reviews, sample_folder
 from toolchain.models import build_model
 from toolchain.recipes import RECIPES
 from toolchain.release import export_snapshot
-from toolchain.snapshot import Snapshot, save_snapshot
+from toolchain.snapshot import Snapshot, load_snapshot, save_snapshot
 from toolchain.training import Settings, fit
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
 
 TRAINED_EPOCHS = 6
 
@@ -62,6 +66,25 @@ def onnx_bundle(snapshot: Snapshot, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("exported") / "bundle"
     export_snapshot(snapshot, folder, ["onnx"])
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle so small that a thousand short rows are scored in a tenth of a second."""
+    folder = tmp_path_factory.mktemp("tiny")
+    corpus = load_corpus(Source(str(tiny.write_reviews(folder / "reviews.csv", 400))), tiny.TINY, 0)
+    fit(corpus, tiny.TINY, tiny.settings(epochs=1), folder / "snapshot")
+    export_snapshot(load_snapshot(folder / "snapshot"), folder / "bundle", ["onnx"])
+    return folder / "bundle"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> "Iterator[Cluster]":
+    """A Ray cluster of three nodes, and an object store that they know."""
+    from tests.ray_cluster import started_cluster
+
+    with started_cluster() as started:
+        yield started
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from tests.tiny import TINY, settings
 from toolchain.adversarial import Adversary
 from toolchain.corpus import Corpus, Source, iterators, load_corpus
-from toolchain.distributed import parallel, parts, process_group
+from toolchain.distributed import check_same, parallel, parts, process_group
+from toolchain.errors import UsageError
 from toolchain.models import build_model
 from toolchain.training import Epoch, fit, predict, train
 
@@ -97,4 +98,9 @@ if __name__ == "__main__":
     data, folder = sys.argv[1:]
     with process_group(torch.device("cpu")):
         rank = torch.distributed.get_rank()
-        torch.save(run(data, Path(folder) / "snapshot"), Path(folder) / f"{rank}.pt")
+        results = run(data, Path(folder) / "snapshot")
+        try:
+            check_same({"data": "reviews.csv", "precision": ("bf16", "fp32")[rank]})
+        except UsageError as error:
+            results["refused"] = str(error)
+        torch.save(results, Path(folder) / f"{rank}.pt")

@@ -318,7 +318,7 @@ def test_an_unknown_format_is_answered_with_those_there_are(run: Run, snapshot_f
     line = error_line(run("export", "--format", "tflite", "--snapshot", snapshot_folder, "--out", tmp_path / "bundle"))
     said, named = line.split(": expected one of ")
     assert said == "error: --format tflite"
-    assert {"onnx", "onnx-cpu", "torchscript", "onnx-ids", "pt2", "all"} == set(named.split(", "))
+    assert {"onnx", "onnx-cpu", "onnx-explain", "torchscript", "onnx-ids", "pt2", "all"} == set(named.split(", "))
     assert list(tmp_path.iterdir()) == []
 
 

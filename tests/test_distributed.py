@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from tests import one_of_two
 from tests.test_training_resume import assert_same, heed_sigint, wait_for_epochs
 from tests.tiny import write_reviews
+from toolchain import __main__ as entry
 from toolchain.cli import app
 from toolchain.distributed import take_part
 from toolchain.snapshot import load_snapshot
@@ -152,6 +153,12 @@ def test_the_parts_of_a_batch_are_the_batch(processes: int) -> None:
     assert parts[0].part.weight == pytest.approx(5 * float(sum(first)) / 9)
 
 
+def test_processes_that_would_train_different_things_do_not_begin(together: list[dict[str, Any]]) -> None:
+    said = [process["refused"] for process in together]
+    assert said[0].startswith("process 1 trains something else (precision differ)")
+    assert said[1].startswith("process 0 trains something else (precision differ)")
+
+
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +234,22 @@ def test_what_is_wrong_with_the_data_is_said_once(tmp_path: Path) -> None:
     assert processes.returncode != 0
     assert said.count("every review has the label 'pos'") == 1
     assert not (tmp_path / "snapshot").exists()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_is_wrong_with_another_process_alone_is_said_by_it(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], rank: int
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setenv("RANK", str(rank))
+    monkeypatch.setattr("sys.argv", ["toolchain", "train", "--nonsense"])
+    monkeypatch.setattr(entry, "PATIENCE", 0.0)
+    with pytest.raises(SystemExit) as end:
+        entry.main()
+    assert end.value.code == 2
+    said = capfd.readouterr().err
+    assert "--nonsense" in said
+    assert said.startswith("process 1:\n") == (rank == 1)
 
 
 @pytest.mark.cuda

@@ -90,11 +90,11 @@ def test_a_csv_gets_the_strongest_words_of_either_side(explaining: Path, scorer:
     explanations = Explainer(explaining).explain(scorable)
     for row, explanation in zip(rows, explanations, strict=True):
         assert row["prediction"] == explanation.label
-        sides = dict(side.split(": ", 1) for side in re.split(r"; (?=against: )", row["explanation"]))
-        wanted = {"for": [], "against": []}
+        sides = dict(side.split(": ", 1) for side in re.split(r" \| (?=against: )", row["explanation"]))
+        wanted: dict[str, list[str]] = {"for": [], "against": []}
         for word, share in explanation.strongest(2):
             wanted["for" if share > 0 else "against"].append(f"{word} {share:+.2f}")
-        assert sides == {side: ", ".join(words) for side, words in wanted.items() if words}
+        assert sides == {side: "; ".join(words) for side, words in wanted.items() if words}
         assert not row["explanation"].startswith(("=", "+", "-", "@", "\t", "\r"))
 
 

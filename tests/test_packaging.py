@@ -119,7 +119,7 @@ def installed(dist: Distribution, tmp_path_factory: pytest.TempPathFactory) -> P
             if source.is_relative_to(here) and source.exists():
                 (there / source.relative_to(here)).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, there / source.relative_to(here))
-    pip = [
+    pip: list[str | Path] = [
         sys.executable,
         "-m",
         "pip",
@@ -190,7 +190,7 @@ def test_an_empty_environment_scores_with_the_wheel_alone(installed: Path, tmp_p
 def test_people_who_check_their_types_see_ours(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "typed.py").write_text(TYPED)
     (tmp_path / "mistyped.py").write_text(MISTYPED)
-    checker = [
+    checker: list[str | Path] = [
         TOOLS / "mypy",
         "--strict",
         "--python-executable",
@@ -218,13 +218,13 @@ def test_the_bill_of_materials_lists_what_an_installation_brings_along(dist: Dis
     unlicensed = {component["name"] for component in listed if not component.get("licenses")}
     assert unlicensed <= {"protobuf", "torchtext"}, (
         "say here under what it is"
-    )  # both BSD-3-Clause, not in their metadata
+    )  # BSD-3-Clause, Apache-2.0, BSD-3-Clause
 
 
 def test_the_workflows_are_ones_that_github_reads() -> None:
     workflows = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
     assert [path.name for path in workflows] == ["ci.yml", "release.yml"]
-    checker = [TOOLS / "check-jsonschema", "--builtin-schema", "vendor.github-workflows"]
+    checker: list[str | Path] = [TOOLS / "check-jsonschema", "--builtin-schema", "vendor.github-workflows"]
     done = subprocess.run([*checker, *workflows], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     ci = workflows[0].read_text(encoding="utf-8")

@@ -39,6 +39,7 @@ def test_every_form_of_every_recipe_says_what_pytorch_says(
     for comparison in verification.comparisons:
         assert comparison.passed, comparison.failure()
         assert comparison.max_difference <= TOLERANCE
+        assert (comparison.shares_difference is not None) == FORMS[comparison.form].explains
         assert comparison.cases > 300
         assert comparison.alone == 200
 

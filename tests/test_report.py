@@ -158,6 +158,19 @@ def test_what_is_no_scored_file_is_refused_in_one_line(
     assert "\n" not in str(refused.value)
 
 
+def test_what_is_no_file_is_refused(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    for source in (tmp_path, tmp_path / "no.csv", "-"):
+        with pytest.raises(UsageError, match="no such file; expected one that toolchain score has written"):
+            survey_file(str(source), tiny_bundle)
+
+
+def test_a_column_that_only_sounds_like_labels_is_said_to_hold_none(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    rows = [{**{name: row[name] for name in ROWS[0] if name != "label"}, "class": "A"} for row in ROWS]
+    survey = survey_file(str(write_csv(tmp_path / "r.csv", rows)), tiny_bundle)
+    assert survey.labelled == 0
+    assert "The column 'class' holds none" in page_text(survey, tiny_bundle)
+
+
 def test_curves_are_those_of_every_pair_and_every_threshold() -> None:
     generator = np.random.default_rng(0)
     truth = generator.integers(0, 3, 300)

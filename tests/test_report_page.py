@@ -149,7 +149,7 @@ def plain_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["neg" if number % 3 else "pos" for number in range(1, ROWS + 1)],
             [None if number == 49_993 else (number * 7919 % ROWS) / ROWS for number in range(1, ROWS + 1)],
         ),
-        choices=(2,),
+        choices=(2, 1),  # the second has too many values to choose from
     )
     sections = [
         Section("Parts", [Tiles([("Rows", "50,000")]), Note("A note."), Note("Mind it.", warning=True), table]),

@@ -132,7 +132,7 @@ def reviews(tmp_path: Path) -> Path:
     ids=["as it is", "NO_COLOR", "a dumb one"],
 )
 def test_colour_is_for_a_terminal_that_wants_it(
-    tmp_path: Path, variables: dict[str, str], colored: bool, bare: bool
+    tmp_path: Path, variables: dict[str, Any], colored: bool, bare: bool
 ) -> None:
     terminal = Terminal("-m", "toolchain", "inspect", tmp_path / "none", **variables)
     assert terminal.finish() == 2

@@ -17,6 +17,7 @@ def main() -> None:
     rank = os.environ.get("RANK") if "TORCHELASTIC_RUN_ID" in os.environ else None
     if rank in (None, "0"):
         app(prog_name="toolchain")
+        return
     said = io.BytesIO()
     sys.stdout = sys.stderr = io.TextIOWrapper(said, encoding="utf-8", write_through=True)
     try:
@@ -24,7 +25,7 @@ def main() -> None:
     except SystemExit as end:
         if end.code in (1, 2):
             time.sleep(PATIENCE)
-            print(f"process {rank}:", *said.getvalue().decode().splitlines()[-1:], file=sys.__stderr__)
+            print(f"process {rank}:\n{said.getvalue().decode()}", file=sys.__stderr__)
         raise
     finally:
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__

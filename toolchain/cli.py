@@ -437,14 +437,14 @@ def evaluate(
         with Scorer(bundle, provider) as scorer:
             reviews = read_test_reviews(Source(data, text_column, label_column))
             evaluation = evaluate_reviews(
-                reviews, scorer.labels, lambda texts: scorer.submit(texts).result().probabilities, mistakes
+                reviews, scorer.labels, lambda texts: scorer.submit(texts).result().probabilities, mistakes, progress
             )
     else:
         loaded = load_snapshot(snapshot or Path("snapshot"))
         reference = loaded.reference()
         reviews = read_test_reviews(Source(data, text_column, label_column))
         evaluation = evaluate_reviews(
-            reviews, loaded.specification.labels, lambda texts: softmax(reference(texts)), mistakes
+            reviews, loaded.specification.labels, lambda texts: softmax(reference(texts)), mistakes, progress
         )
     for skipped in reviews.skipped[:3]:
         warn(f"left out {skipped}")
@@ -546,7 +546,7 @@ def export(
         list[str],
         typer.Option(
             autocompletion=_complete_format,
-            help="onnx, onnx-cpu, torchscript, onnx-ids, pt2, or all (but pt2); may be repeated.",
+            help="onnx, onnx-cpu, onnx-explain, torchscript, onnx-ids, pt2, or all (but pt2); may be repeated.",
             rich_help_panel=_MODEL,
         ),
     ] = ["all"],  # noqa: B006
@@ -610,6 +610,7 @@ def export(
     entries = (vocabulary or SHRUNK_ENTRIES) if shrink else None
     loaded = load_snapshot(snapshot)
     texts = read_texts(Source(data))
+    messages.print(f"exporting {escape(str(snapshot))} …")
     try:
         verification = export_snapshot(
             loaded, out, format, texts, report_comparison, precision, force, entries, print_shrinkage
@@ -787,7 +788,7 @@ def score(
     ] = None,
     engine: Annotated[
         Literal["local", "ray"],
-        typer.Option(help="This process, or the workers of a Ray cluster: toolchain[ray].", rich_help_panel=_CLUSTER),
+        typer.Option(help="This process, or the workers of a Ray cluster (the extra ray).", rich_help_panel=_CLUSTER),
     ] = "local",
     address: Annotated[
         str | None,
@@ -951,7 +952,7 @@ def explain(
 
 @_command
 def report(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What toolchain score has written.")],
+    file: Annotated[Path, typer.Argument(help="What toolchain score has written.")],
     text_column: Annotated[str | None, typer.Option(help=_TEXT_HELP, rich_help_panel=_INPUT)] = None,
     label_column: Annotated[
         str | None,

@@ -80,4 +80,4 @@ def _strongest(explanation: Explanation) -> Iterator[str]:
 
 
 def _named(words: Sequence[WordShare]) -> str:
-    return ", ".join(f"{printable(word)} {share:+.2f}" for word, share in words)
+    return "; ".join(f"{printable(word)} {share:+.2f}" for word, share in words)

@@ -1,7 +1,7 @@
 """A model's answers on labelled reviews: loss, accuracy by class, calibration, the worst mistakes, every prediction."""
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from toolchain.calibration import Reliability, reliability
 from toolchain.corpus import Reviews
 from toolchain.errors import UsageError
 from toolchain.metrics import ClassMetrics, class_metrics, count_labels, named_confusion
+
+WINDOW = 1000
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,12 @@ def evaluate_reviews(
     labels: Sequence[str],
     probabilities: Callable[[Sequence[str]], NDArray[np.float32]],
     mistakes: int = 0,
+    progress: Callable[[Iterable[int], str], Iterable[int]] = lambda windows, title: windows,
 ) -> Evaluation:
     """Ask `probabilities` (texts -> [texts, classes]) about every review and compare; keep the worst `mistakes`.
 
-    Raises `UsageError` where there is no review, or one with a label that the model does not know.
+    It is asked for `WINDOW` at a time; `progress` wraps their first indices. Raises `UsageError` where there is no
+    review, or one with a label that the model does not know.
     """
     if not len(reviews):
         raise UsageError("the data holds no labelled review")
@@ -74,7 +78,8 @@ def evaluate_reviews(
     if unknown := sorted(set(reviews.labels) - index.keys()):
         raise UsageError(f"the data has the label {unknown[0]!r}; the model knows {', '.join(labels)}")
     truth = np.array([index[label] for label in reviews.labels])
-    answers = probabilities(reviews.texts)
+    windows = progress(range(0, len(reviews), WINDOW), "evaluating")
+    answers = np.concatenate([probabilities(reviews.texts[start : start + WINDOW]) for start in windows])
     best = answers.argmax(axis=1)
     counts = count_labels(truth, best, answers)
     return Evaluation(

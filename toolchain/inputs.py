@@ -114,7 +114,11 @@ class _AsOpened(io.FileIO):
         self._end = size if end is None else min(size, end)
 
     def readinto(self, buffer: Any) -> int:
-        return super().readinto(memoryview(buffer)[: max(0, self._end - self.tell())]) or 0
+        wanted = memoryview(buffer)[: max(0, self._end - self.tell())]
+        size = super().readinto(wanted) or 0
+        if not size and wanted:
+            raise BrokenInput(f"{self.name}: became shorter while it was read")
+        return size
 
 
 class _Pieces(io.RawIOBase):

@@ -37,6 +37,7 @@ SERIES = 8
 _ASSETS = Path(__file__).parent / "assets"
 _SHOWN = 2_000
 _SHADES = 3
+_CHOICES = 100
 _IN_JSON = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _PLAIN = ",.12~g"
 _unsafe_in_json = re.compile("[<>&\u2028\u2029]")
@@ -121,7 +122,7 @@ class Texts:
 class Rows:
     """A table that the reader filters and sorts in the page: up to about 50,000 rows, given column by column.
 
-    The columns in `choices` (their numbers) hold few different values: each gets a list to choose from.
+    The columns in `choices` (their numbers) get a list of their values to choose from, unless there are over 100.
     """
 
     caption: str
@@ -352,7 +353,7 @@ def _data(rows: Rows) -> Markup:
     """The rows as JSON that can stand in a `script` element."""
     values = {
         "columns": [visible(name) for name in rows.columns],
-        "choices": list(rows.choices),
+        "choices": [place for place in rows.choices if len(set(rows.values[place])) <= _CHOICES],
         "values": [[visible(value) if isinstance(value, str) else value for value in column] for column in rows.values],
     }
     return Markup(_unsafe_in_json.sub(lambda found: _IN_JSON[found[0]], orjson.dumps(values).decode()))

@@ -290,6 +290,7 @@ def connected(address: str | None) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it is our messages that are for the user
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if address is None:
@@ -341,7 +342,8 @@ def _workers(cluster: Cluster) -> int:
 
 
 def _dataset(job: _Job, files: Sequence[_File], bundle: Bundle, cluster: Cluster) -> Dataset:
-    """The pipeline: one reading task a file -> its windows, a block each -> actors -> shards.
+    """The pipeline: one reading task a file -> its windows, a block each -> actors -> shards. Ray starts an actor that
+    dies anew, and gives its window to the next.
 
     A block of its own is what lets a window go to a worker while the file is still being cut; one task at a time in an
     actor keeps the last windows from waiting behind each other. The tasks that cut take no core from the actors.
@@ -364,8 +366,6 @@ def _dataset(job: _Job, files: Sequence[_File], bundle: Bundle, cluster: Cluster
         compute=ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
         num_cpus=1,
         num_gpus=cluster.gpus_per_worker or None,
-        max_restarts=-1,
-        max_task_retries=-1,
     )
 
 
@@ -374,7 +374,7 @@ def _answers(dataset: Dataset) -> Iterator[Any]:
         yield pickle.loads(row["item"])
 
 
-class _Windows(Datasource):
+class _Windows(Datasource):  # type: ignore[misc]  # of no known type
     """The work list, made while it is worked off."""
 
     def __init__(self, job: _Job, files: Sequence[_File]) -> None:
@@ -497,16 +497,12 @@ class _Worker:
 
     def _commit(self, task: _Task, entry: WindowEntry, rows: bytes, rejects: bytes) -> _Shard:
         """Write a shard's files, then its line of the journal: what is named there is durable."""
-        digests = [None, None]
-        for kind, (name, data) in enumerate(
-            zip((task.file.rows(task.number), task.file.rejects(task.number)), (rows, rejects), strict=True)
-        ):
+        for name, data in zip(task.files, (rows, rejects), strict=True):
             if data:
                 write_bytes(name, data)
-                digests[kind] = hashlib.sha256(data).hexdigest()
-        shard = _Shard(
-            task.file, entry, task.begin, *digests, self._job.run, self._scorer.provider, self._scorer.model, task.share
-        )
+        digests = [hashlib.sha256(data).hexdigest() if data else None for data in (rows, rejects)]
+        provider, model = self._scorer.provider, self._scorer.model
+        shard = _Shard(task.file, entry, task.begin, digests[0], digests[1], self._job.run, provider, model, task.share)
         line = {name: value for name, value in asdict(shard).items() if name not in ("file", "share")}
         write_bytes(task.file.journal(f"{task.number:09d}"), json.dumps(line).encode())
         return shard

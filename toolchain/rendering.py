@@ -189,7 +189,7 @@ class TextRows:
 
 
 def words_renderer(reader: Reader) -> WordsRenderer:
-    """In a CSV `for: great +1.32, fine +0.41; against: waste -0.98`; in JSONL a list of objects, `word` and `share`.
+    """In a CSV `for: great +1.32; fine +0.41 | against: waste -0.98`; in JSONL a list of objects, `word` and `share`.
 
     The first word of the cell is ours, so that no spreadsheet takes a reviewer's word for a formula.
     """
@@ -198,10 +198,10 @@ def words_renderer(reader: Reader) -> WordsRenderer:
 
     def cell(words: Sequence[WordShare]) -> bytes:
         sides = {
-            "for": ", ".join(f"{word} {share:+.2f}" for word, share in words if share > 0),
-            "against": ", ".join(f"{word} {share:+.2f}" for word, share in words if share < 0),
+            "for": "; ".join(f"{word} {share:+.2f}" for word, share in words if share > 0),
+            "against": "; ".join(f"{word} {share:+.2f}" for word, share in words if share < 0),
         }
-        text = "; ".join(f"{side}: {said}" for side, said in sides.items() if said)
+        text = " | ".join(f"{side}: {said}" for side, said in sides.items() if said)
         return _csv_cell(text, reader.delimiter).encode()
 
     return cell

@@ -119,6 +119,10 @@ def _overview(survey: Survey, bundle: Bundle, run: Mapping[str, Any] | None) -> 
     if survey.unreadable:
         reasons = "; ".join(f"line {line}: {reason}" for line, reason in survey.reasons)
         parts.append(Note(f"{survey.unreadable:,} rows could not be read and count nowhere. {reasons}", warning=True))
+    if survey.layout.label is not None and not survey.labelled:
+        parts.append(
+            Note(f"The column {survey.layout.label!r} holds none of the model's labels, so that none is known.")
+        )
     if run is not None and run.get("scored") != survey.rows:
         parts.append(
             Note(f"The summary speaks of {run.get('scored')} scored rows: is it that of this file?", warning=True)

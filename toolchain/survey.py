@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ _REASONS = 5
 _EXCERPT = 200
 _OTHERS = 8
 _EXACT = 2**53
+_EPSILON = 1e-9  # 0.58 * 50 is a little less than 29
 _prediction = re.compile(r"prediction(?:_[0-9]+)?")
 
 Cell = str | int | float | None
@@ -207,12 +209,7 @@ def survey_file(
     """
     labels = bundle.specification.labels
     with ExitStack() as stack:
-        stream = open_input(source, stack)
-        if is_parquet(source):
-            reader: Reader = ParquetReader(stream.stream, source)
-            total: int | None = reader.rows  # type: ignore[attr-defined]
-        else:
-            reader, total = open_reader(stream.stream, source, None, wanted=("prediction",)), stream.size
+        reader, total = _open(source, stack)
         layout = find_layout(reader, labels, text_column, label_column)
         survey = Survey(source, labels, layout)
         counter = _Counter(survey, reader, bundle)
@@ -232,6 +229,17 @@ def survey_file(
             "another: --label-column"
         )
     return survey
+
+
+def _open(source: str, stack: ExitStack) -> tuple[Reader, int | None]:
+    """The file's reader, and how many bytes, or rows of Parquet, it will read, where that is known."""
+    if not Path(source).is_file():
+        raise UsageError(f"{source}: no such file; expected one that toolchain score has written")
+    opened = open_input(source, stack)
+    if is_parquet(source):
+        rows = ParquetReader(opened.stream, source)
+        return rows, rows.rows
+    return open_reader(opened.stream, source, None, wanted=("prediction",)), opened.size
 
 
 def find_layout(reader: Reader, labels: Sequence[str], text_column: str | None, label_column: str | None) -> Layout:
@@ -332,7 +340,7 @@ class _Counter:
         numbers = np.array(self._numbers)
         confidence = numbers[:, 0]
         probabilities = self._by_class(best, numbers)
-        bins = np.clip((confidence * CONFIDENCE_BINS).astype(np.int64), 0, CONFIDENCE_BINS - 1)
+        bins = np.minimum((confidence * CONFIDENCE_BINS + _EPSILON).astype(np.int64), CONFIDENCE_BINS - 1)
         survey.confidences += np.bincount(bins, minlength=CONFIDENCE_BINS)
         survey.confidence_sum += float(confidence.sum())
         survey.answers += np.bincount(best, minlength=len(survey.labels))
@@ -404,7 +412,7 @@ class _Counter:
         if self._label is not None:
             verdict = "not known" if row.truth < 0 else "right" if row.truth == row.best else "wrong"
             cells += [_plain(self._label(fields)), verdict]
-        cells += [labels[row.best], row.confidence]
+        cells += [labels[row.best], round(row.confidence, 6)]
         cells += [] if row.text is None else [tokens, unknown]
         return cells + [_plain(get(fields)) for get in self._others]
 

@@ -40,7 +40,7 @@ from toolchain.drift import text_reference
 from toolchain.errors import UsageError
 from toolchain.figures import training_curves
 from toolchain.language_model import pretrain
-from toolchain.models import Model, build_model
+from toolchain.models import Model, PooledGRU, build_model
 from toolchain.optimization import Optimization
 from toolchain.recipes import Recipe
 from toolchain.resumption import FILE as RESUME_FILE
@@ -273,7 +273,7 @@ def _start(
         sentences = [example.text for example in corpus.train] + corpus.unlabelled
         vectors = word_vectors(sentences, corpus.vocabulary, recipe.embedding, seed, progress)
     model.embed.weight.data.copy_(torch.from_numpy(vectors))
-    if recipe.language_model and corpus.unlabelled and not teacher:
+    if recipe.language_model and corpus.unlabelled and not teacher and isinstance(model, PooledGRU):
         pretrain(model, sentences, corpus.vocabulary, seed, precision, progress)
 
 
