@@ -831,6 +831,7 @@ def score(
     from toolchain.inputs import expand, output_path
     from toolchain.scorer import BOX, Scorer, find_bundle
     from toolchain.scoring import Interrupted, Options, check_rejects, preview_file, score_file
+    from toolchain.storage import is_remote
 
     options = Options(
         text_column=text_column,
@@ -849,6 +850,10 @@ def score(
         delimiter=delimiter and delimiter.replace("\\t", "\t"),
         max_row_bytes=max_row_bytes,
     )
+    if engine == "local" and (address or workers or gpus_per_worker or merge):
+        raise UsageError("--address, --workers, --gpus-per-worker and --merge are for --engine ray")
+    if engine == "local" and out is not None and is_remote(out):
+        raise UsageError(f"{out}: only --engine ray writes there; add it, or name a local file: -o FILE")
     named, inputs = inputs, expand(inputs)
     outputs = [output_path(source, out, len(inputs) > 1 or inputs != named) for source in inputs]
     if twice := next((output for output in outputs if outputs.count(output) > 1), None):
@@ -864,8 +869,6 @@ def score(
     provider_options = dict(_key_value(option) for option in provider_option or [])
     if device_id is not None:
         provider_options["device_id"] = str(device_id)
-    if engine == "local" and (address or workers or gpus_per_worker or merge):
-        raise UsageError("--address, --workers, --gpus-per-worker and --merge are for --engine ray")
     if engine == "ray" and not dry_run:
         from toolchain.ray_engine import Cluster, Model
 

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow
 import ray
@@ -50,6 +50,9 @@ from toolchain.scoring import Interrupted, Summary
 from toolchain.storage import beside, is_remote, last_name, read_bytes, remove, remove_tree, upload, write_bytes
 from toolchain.storage import join as name_in
 from toolchain.windows import Options, Plan, UntilBroken, begin, cut, describe_job, finish, limited, open_records
+
+_SMALL = 1 << 20
+"""So many bytes of a manifest are kept in memory while it grows: ten thousand inputs are not as many open files."""
 
 Progress = Callable[[float, float, int], None]
 """Files done (with fractions), files in all, rows done."""
@@ -608,7 +611,7 @@ class _Ledger:
         self._line = 1
         self._with_rows: list[int] = []
         self._with_rejects: list[int] = []
-        self._lines: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the ledger
+        self._lines = tempfile.SpooledTemporaryFile(_SMALL)  # noqa: SIM115 - closed with the ledger
 
     def add(self, answer: _Planned | _Shard | _Failed) -> None:
         """Take in what a task says."""
