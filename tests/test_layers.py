@@ -41,6 +41,7 @@ FLOORS = [
     {"toolchain.training", "toolchain.evaluation", "toolchain.importing", "toolchain.release"},
     {"toolchain.windows"},
     {"toolchain.scoring", "toolchain.comparison", "toolchain.doctor", "toolchain.bench", "toolchain.events"},
+    {"toolchain.shards", "toolchain.ledger"},
     {"toolchain.ray_engine"},
     {"toolchain.report", "toolchain.comparison_page"},
     {"toolchain.presentation"},

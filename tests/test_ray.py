@@ -18,7 +18,8 @@ from export.bundle import open_bundle
 from tests.object_store import BROKEN
 from tests.ray_cluster import REJECTED_EVERY, WINDOW, write_rows
 from toolchain.errors import CheckFailed, UsageError
-from toolchain.ray_engine import Cluster, Model, Outcome, score_files
+from toolchain.ledger import Outcome
+from toolchain.ray_engine import Cluster, Model, score_files
 from toolchain.scorer import Scorer
 from toolchain.scoring import Options, Summary, score_file
 from toolchain.storage import files_in, read_bytes, upload
