@@ -64,11 +64,14 @@ dist: $(READY)  ## build the wheel and the sdist into dist/
 	rm -rf dist
 	$(BIN)/python -m hatchling build -d dist -t sdist -t wheel
 
+# In an environment of its own: beside Ray, what it brings along would make every process of Ray start two seconds later.
 sbom: $(READY)  ## list what an installation brings along, with licences, in sbom.json
 	$(PYTHON) -m venv --clear --without-pip build/runtime
 	$(BIN)/python -m pip --python build/runtime install --quiet --disable-pip-version-check --constraint constraints.txt '.[$(RUNTIME)]'
 	$(BIN)/python -m pip --python build/runtime uninstall --quiet --yes toolchain
-	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o sbom.json build/runtime
+	$(PYTHON) -m venv build/cyclonedx
+	build/cyclonedx/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt cyclonedx-bom
+	build/cyclonedx/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o sbom.json build/runtime
 
 clean:  ## remove the environment, the demo and all caches; snapshot/ and bundle/ stay
 	rm -rf .venv demo dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 """The picture of `toolchain explain` in the documentation: python -m tests.explain_screenshot BUNDLE.
 
-BUNDLE is a `gru-pool` trained on IMDB and exported with `--format all`.
+BUNDLE is a `gru-lm` trained on IMDB and exported with `--format all`.
 """
 
 import base64
@@ -19,9 +19,10 @@ from toolchain.explaining import Explainer
 PICTURE = Path(__file__).parents[1] / "docs" / "explain.png"
 COLUMNS = 96
 TEXT = (
-    "I expected another dull, predictable thriller and nearly stayed at home. The first act is slow, I admit, and the "
-    "dialogue is wooden in places, but then Ms. Adler walks in and the film comes alive: her performance is wonderful, the "
-    "score is haunting, and the last ten minutes are the best I have seen this year. Not perfect, but highly recommended."
+    "I expected another dull, predictable thriller and nearly stayed at home. The first act is slow, I admit, "
+    "and the dialogue is wooden in places, but then the detective walks in and the film comes alive: her "
+    "performance is wonderful, the score is haunting, and the last ten minutes are the best I have seen this "
+    "year. Not perfect, but highly recommended."
 )
 
 

@@ -289,7 +289,7 @@ def test_many_options_stand_in_panels(command: str) -> None:
     ("line", "offered"),
     [
         ("toolchain exp", {"export", "explain"}),
-        ("toolchain train --recipe gru", {"gru", "gru-pool"}),
+        ("toolchain train --recipe gru", {"gru", "gru-lm", "gru-pool"}),
         ("toolchain train --data s", {"sample"}),
         ("toolchain train --data reviews", set()),
         ("toolchain export --format onnx-c", {"onnx-cpu"}),

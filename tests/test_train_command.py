@@ -387,10 +387,28 @@ def test_a_teacher_and_its_student(reviews: Path, tmp_path: Path, monkeypatch: p
     assert 0 < student["reviews"]["pseudo-labelled"] <= 30
 
 
+def test_a_start_as_a_language_model_and_an_adversary(
+    reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = RECIPES["gru-lm"]
+    assert recipe.language_model
+    assert recipe.adversarial
+    sizes = {name: getattr(TINY, name) for name in ("embedding", "hidden", "min_freq")}
+    monkeypatch.setitem(RECIPES, "gru-lm", replace(recipe, **sizes))
+    (tmp_path / "more.csv").write_text("text\n" + "".join(f"a superb and lovely w{n % 9}\n" for n in range(30)))
+    options: list[str | Path] = ["--data", reviews, "--unlabelled", tmp_path / "more.csv", "--batch-size", "16"]
+    for name in ("one", "two"):
+        result = train(*options, "--recipe", "gru-lm", "--out", tmp_path / name)
+        assert result.exit_code == 0, result.stderr
+    one, two = (load_snapshot(tmp_path / name) for name in ("one", "two"))
+    assert one.training["unlabelled"] == 30
+    assert all(torch.equal(tensor, two.state[name]) for name, tensor in one.state.items())
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--unlabelled", "more.csv"], "--unlabelled: the recipe gru makes no use of it; use --recipe gru-pool"),
+        (["--unlabelled", "more.csv"], "--unlabelled: the recipe gru makes no use of it; use --recipe gru-lm"),
         (["--recipe", "gru-pool", "--teacher", "nowhere"], "nowhere: no snapshot here"),
         (["--precision", "fp8"], "--precision fp8: expected auto, fp32 or bf16"),
         (["--recipe", "gru-pool", "--unlabelled", "none.csv"], "none.csv: No such file or directory"),

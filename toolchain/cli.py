@@ -205,7 +205,8 @@ def train(
         str,
         typer.Option(
             autocompletion=_complete_recipe,
-            help="gru-pool for data of your own: the best and the most robust. gru, rnn, rnn-cell: as documented.",
+            help="gru-pool for data of your own; gru-lm, three times as long, where there is much more text without "
+            "labels. gru, rnn, rnn-cell: as documented.",
             rich_help_panel=_RECIPE,
         ),
     ] = "gru",
@@ -245,7 +246,8 @@ def train(
         str | None,
         typer.Option(
             metavar="PATH",
-            help="More text without labels, for gru-pool: a folder of .txt files, an aclImdb folder, or a CSV/JSONL.",
+            help="More text without labels, for gru-lm and gru-pool: a folder of .txt files, an aclImdb folder, or a "
+            "CSV/JSONL file.",
             rich_help_panel=_DATA,
         ),
     ] = None,
@@ -331,9 +333,7 @@ def train(
         chosen = replace(chosen, tokenizer=TOKENIZERS[tokenizer])
     messages.print(f"reading {escape(data)} …")
     if unlabelled and not chosen.pretrained_vectors:
-        raise UsageError(
-            f"--unlabelled: the recipe {recipe} makes no use of it; use --recipe gru-pool, or leave it out"
-        )
+        raise UsageError(f"--unlabelled: the recipe {recipe} makes no use of it; use --recipe gru-lm, or leave it out")
     loaded_teacher = load_snapshot(teacher) if teacher else None
     source = Source(data, text_column, label_column, test_data, group_column, unlabelled)
     corpus = load_corpus(source, chosen, seed)
@@ -673,9 +673,7 @@ def verify(
 def score(
     inputs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="INPUT...", help="CSV, JSONL or Parquet files, or folders of them; - is standard input."
-        ),
+        typer.Argument(metavar="INPUT", help="CSV, JSONL or Parquet files, or folders of them; - is standard input."),
     ],
     text_column: Annotated[str | None, typer.Option(help=_TEXT_HELP, rich_help_panel=_INPUT)] = None,
     encoding: Annotated[
@@ -919,7 +917,7 @@ def score(
 
 @_command
 def explain(
-    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Reviews; - is one from standard input.")],
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Reviews; - is one from standard input.")],
     bundle: Annotated[
         Path | None,
         typer.Option(

@@ -1,6 +1,6 @@
-"""The systems as settings: what `toolchain train --recipe` can build. Three are documented, `gru-pool` is ours."""
+"""The systems as settings: what `toolchain train --recipe` can build. Three are documented, the pooled two are ours."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from export.spec import Pool, Specification
@@ -62,6 +62,35 @@ class Recipe:
         )
 
 
+_GRU_POOL = Recipe(
+    name="gru-pool",
+    model="PooledGRU",
+    embedding=128,
+    hidden=256,
+    head=(),
+    dropout=0.5,
+    tokenizer=Tokenizer(punctuation="isolated"),
+    max_tokens=1_000,
+    min_freq=5,
+    max_size=30_000,
+    vocabulary_from="training",
+    epochs=4,
+    batch_size=64,
+    learning_rate=1.5e-3,
+    pooling=("last", "max", "mean"),
+    word_dropout=0.1,
+    input_dropout=0.3,
+    label_smoothing=0.05,
+    weight_decay=0.02,
+    clip_norm=1.0,
+    one_cycle=True,
+    average_decay=0.998,
+    patience=2,
+    validation_share=0.1,
+    validation_by_group=True,
+    pretrained_vectors=True,
+)
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -113,35 +142,7 @@ RECIPES: dict[str, Recipe] = {
             batch_size=64,
             learning_rate=1e-4,
         ),
-        Recipe(
-            name="gru-pool",
-            model="PooledGRU",
-            embedding=128,
-            hidden=256,
-            head=(),
-            dropout=0.5,
-            tokenizer=Tokenizer(punctuation="isolated"),
-            max_tokens=1_000,
-            min_freq=5,
-            max_size=30_000,
-            vocabulary_from="training",
-            epochs=5,
-            batch_size=64,
-            learning_rate=1.5e-3,
-            pooling=("last", "max", "mean"),
-            word_dropout=0.1,
-            input_dropout=0.3,
-            label_smoothing=0.05,
-            weight_decay=0.02,
-            clip_norm=1.0,
-            one_cycle=True,
-            average_decay=0.998,
-            patience=2,
-            validation_share=0.1,
-            validation_by_group=True,
-            pretrained_vectors=True,
-            language_model=True,
-            adversarial=0.03,
-        ),
+        _GRU_POOL,
+        replace(_GRU_POOL, name="gru-lm", epochs=5, learning_rate=1e-3, language_model=True, adversarial=0.03),
     )
 }

@@ -266,14 +266,14 @@ def _start(
     teacher: Snapshot | None,
     progress: Progress,
 ) -> None:
-    """Give the embedding the teacher's vectors, or else those of all text; and the GRU what unlabelled text teaches."""
+    """Give the embedding the teacher's vectors, or else those of all text, and make the GRU its language model."""
     if teacher:
         vectors = teacher_vectors(teacher, corpus.vocabulary)
     else:
         sentences = [example.text for example in corpus.train] + corpus.unlabelled
         vectors = word_vectors(sentences, corpus.vocabulary, recipe.embedding, seed, progress)
     model.embed.weight.data.copy_(torch.from_numpy(vectors))
-    if recipe.language_model and corpus.unlabelled and not teacher and isinstance(model, PooledGRU):
+    if recipe.language_model and not teacher and isinstance(model, PooledGRU):
         pretrain(model, sentences, corpus.vocabulary, seed, precision, progress)
 
 
