@@ -7,6 +7,8 @@ ROWS ?= 20000
 ROUNDS ?= 2
 RUNTIME := cpu,parquet,ray,report,train,tensorboard
 BIN := .venv/bin
+# These start a Ray cluster, which wants the machine to itself.
+CLUSTER_TESTS := $(wildcard tests/test_ray*.py)
 READY := .venv/.ready
 NODE_READY := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard examples/*/package-lock.json))
 
@@ -32,7 +34,8 @@ train: $(READY)  ## train on IMDB: make train [DATA=imdb|sample|PATH] [RECIPE=gr
 	$(BIN)/toolchain train --recipe $(RECIPE) --data $(DATA) $(if $(EPOCHS),--epochs $(EPOCHS))
 
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(CLUSTER_TESTS))
+	$(BIN)/python -m pytest $(CLUSTER_TESTS)
 
 test-embed: $(READY) $(NODE_READY)  ## run every example in its runtime against a fresh bundle's vectors
 	$(BIN)/python -m pytest examples/tests
