@@ -32,7 +32,7 @@ def take(bundle: Path) -> None:
     console = Console(
         record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor", no_color=False
     )
-    console.print(colored(explainer.explain([TEXT])[0], explainer.labels))
+    console.print(colored(explainer.explain([TEXT])[0]))
     svg = console.export_svg(title="toolchain explain - < review.txt")
     svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL).replace("Fira Code", "DejaVu Sans Mono")
     with tempfile.TemporaryDirectory() as scratch:

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import shlex
+import signal
 import struct
 import subprocess
 import sys
@@ -40,6 +41,12 @@ def environment(**variables: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TERM": "xterm-256color", **variables}
 
 
+def _take_terminal() -> None:
+    """Of a new process: the terminal is its own, and Ctrl-C reaches it even where the tests run in the background."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """A command on a pseudo-terminal, with what it has shown so far."""
 
@@ -54,7 +61,7 @@ class Terminal:
             cwd=cwd,
             env=environment(**variables),
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_take_terminal,
         )
         os.close(keyboard)
         self.shown = ""

@@ -28,4 +28,5 @@ class Adversary:
         """
         (gradient,) = torch.autograd.grad(loss, rest, retain_graph=True)
         norms = gradient.flatten(1).norm(dim=1).clamp(min=torch.finfo(gradient.dtype).tiny)
-        return gradient * (self.size * lengths.sqrt() / norms).view(-1, 1, 1)
+        step: Tensor = gradient * (self.size * lengths.sqrt() / norms).view(-1, 1, 1)
+        return step

@@ -62,7 +62,7 @@ def pretrain(
     shuffler = random.Random(seed)
     predictor.train()
     for epoch in range(1, EPOCHS + 1):
-        losses = []
+        losses: list[float] = []
         for batch in progress(_bucketed(texts, shuffler), f"language model, pass {epoch} of {EPOCHS}"):
             ids = pad_sequence([texts[index] for index in batch], batch_first=True, padding_value=PADDING_ID).to(device)
             optimizer.zero_grad()
@@ -106,12 +106,13 @@ class NextWord(nn.Module):
         follows = ids[:, 1:] != PADDING_ID
         answers = ids[:, 1:][follows]
         projected = self.project(F.dropout(states[follows], DROPOUT, self.training))
-        negatives = torch.multinomial(self.draws, NEGATIVES, replacement=True).unique()
+        negatives = torch.unique(torch.multinomial(self.draws, NEGATIVES, replacement=True))
         negative = (projected @ self.words[negatives].t()).float() + self._correction(negatives)
         negative = negative.masked_fill(negatives == answers.unsqueeze(1), -torch.inf)
         positive = (projected.float() * self.words[answers]).sum(1) + self._correction(answers)
         total = torch.logaddexp(positive, negative.logsumexp(1))
-        return (total - positive).mean()
+        loss: Tensor = (total - positive).mean()
+        return loss
 
     def _correction(self, words: Tensor) -> Tensor:
         """Bias of these words, less the logarithm of how often a sample holds them."""
