@@ -23,7 +23,7 @@ def reviews(tmp_path: Path) -> Path:
 def test_score_takes_it_where_there_is_no_bundle_and_says_so(reviews: Path) -> None:
     done = score_command(reviews.name, cwd=reviews.parent)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith("model in the box (gru-pool trained on IMDB)")
+    assert done.stderr.startswith("model in the box (gru-lm trained on IMDB)")
     rows = (reviews.parent / "reviews.scored.csv").read_text(encoding="utf-8").splitlines()
     assert ",pos," in rows[1]
     assert ",neg," in rows[2]
