@@ -303,9 +303,9 @@ def test_the_bundle_shows_its_reference(trained_tiny: Trained) -> None:
         f"{len(validation)} validation texts of {mean:.0f} words in the mean, 0.0 % of them unknown;"
     )
     assert line in (trained_tiny.bundle / "README.md").read_text(encoding="utf-8")
-    shown = CliRunner().invoke(app, ["inspect", str(trained_tiny.bundle)], env={"COLUMNS": "200"})
+    shown = CliRunner().invoke(app, ["inspect", str(trained_tiny.bundle)])
     assert shown.exit_code == 0, shown.output
-    assert line in " ".join(shown.stdout.split())
+    assert line in " ".join(shown.stdout.replace("│", " ").split())  # however wide the table is
 
 
 def test_a_shrunk_bundle_does_not_pretend_to_know_its_unknown_words(trained_tiny: Trained, tmp_path: Path) -> None:

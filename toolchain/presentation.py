@@ -120,6 +120,11 @@ class _Bar(progress_bars.Progress):
         return line
 
 
+def _tail(title: str, width: int) -> str:
+    """The end of a title that would leave no room for the bar: of a path, the name."""
+    return title if len(title) <= width else f"…{title[-width:]}"
+
+
 class Progress:
     """How far a long pass is: a bar where a person is watching, elsewhere a line every `PROGRESS_SECONDS`."""
 
@@ -135,7 +140,7 @@ class Progress:
             transient=True,
             disable=messages.quiet or not self._watched,
         )
-        self._task = self._bar.add_task(escape(title), total=None, note="")
+        self._task = self._bar.add_task(escape(_tail(title, messages.width // 3)), total=None, note="")
         self._started = self._said = time.monotonic()
 
     def update(self, done: float, total: float | None, note: str = "") -> None:
