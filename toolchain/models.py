@@ -146,8 +146,8 @@ class RNNCellClassifier(nn.Module):
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         }
 
-    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """ids [batch, time], padded on the right, and lengths [batch] -> logits [batch, classes]."""
+    def states(self, ids: Tensor) -> Tensor:
+        """The top layer's state after each token: ids [batch, time] -> [batch, time, hidden]."""
         steps = self.embed(ids)
         hidden = [steps.new_zeros(ids.shape[0], self.fc.in_features) for _ in self.cells]
         states = []
@@ -155,7 +155,11 @@ class RNNCellClassifier(nn.Module):
             for layer, cell in enumerate(self.cells):
                 step = hidden[layer] = cell(step, hidden[layer])
             states.append(step)
-        logits: Tensor = self.out(torch.relu(self.fc(last_states(torch.stack(states, 1), lengths))))
+        return torch.stack(states, 1)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """ids [batch, time], padded on the right, and lengths [batch] -> logits [batch, classes]."""
+        logits: Tensor = self.out(torch.relu(self.fc(last_states(self.states(ids), lengths))))
         return logits
 
 

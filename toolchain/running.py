@@ -30,16 +30,9 @@ def running_logits(model: Model, ids: Tensor, pooling: Sequence[Pool]) -> Tensor
 
 def _states(model: Model, ids: Tensor) -> Tensor:
     """The top layer's state after each token: [batch, time] -> [batch, time, hidden]."""
-    steps = model.embed(ids)
     if isinstance(model, RNNCellClassifier):
-        hidden = [steps.new_zeros(ids.shape[0], model.fc.in_features) for _ in model.cells]
-        states = []
-        for step in steps.unbind(1):
-            for layer, cell in enumerate(model.cells):
-                step = hidden[layer] = cell(step, hidden[layer])
-            states.append(step)
-        return torch.stack(states, 1)
-    top: Tensor = (model.rnn if isinstance(model, BasicRNN) else model.gru)(steps)[0]
+        return model.states(ids)
+    top: Tensor = (model.rnn if isinstance(model, BasicRNN) else model.gru)(model.embed(ids))[0]
     return top
 
 
