@@ -60,12 +60,15 @@ class File:
         return f"{self.target}.shards"
 
     def journal(self, name: str) -> str:
+        """The line of the journal about a window, or `job`."""
         return name_in(self.shards, f"journal/{name}.json")
 
     def rows(self, window: int) -> str:
+        """The rows of a window."""
         return name_in(self.shards, f"rows/{window:09d}{split_suffix(self.output)[0].suffix}")
 
     def rejects(self, window: int) -> str:
+        """The rejects of a window."""
         return name_in(self.shards, f"rejects/{window:09d}.jsonl")
 
 
