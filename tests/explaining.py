@@ -10,6 +10,7 @@ from export.bundle import EXPLAIN_VECTORS, MANIFEST
 from export.spec import Specification
 from export.text import Tokenizer
 from toolchain.models import build_model
+from toolchain.release import export_snapshot
 from toolchain.snapshot import Snapshot
 
 LABELS = ("bad", 'fine, "really"', "좋다")
@@ -45,6 +46,12 @@ def small_snapshot(model: str = "PooledGRU", layers: int = 1) -> Snapshot:
     state = build_model(model, specification, len(WORDS), dropout=0.0).state_dict()
     state["out.weight"] *= 5
     return Snapshot(model, specification, WORDS, state, {"recipe": "ours"})
+
+
+def explaining_bundle(folder: Path) -> Path:
+    """A bundle of the pooled model in `folder`, with what scores and what explains."""
+    export_snapshot(small_snapshot(), folder, ["onnx-cpu", "onnx-explain"])
+    return folder
 
 
 def without_the_form(explaining: Path, folder: Path) -> Path:

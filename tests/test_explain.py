@@ -20,7 +20,7 @@ from export.cases import edge_cases
 from export.forms import FORMS, TOLERANCE, Answers, Explained, softmax
 from export.spec import Cell, Pool
 from export.text import TOKENIZERS, Tokenizer, TokenizerName, clean
-from tests.explaining import LABELS, WORDS, small_snapshot, without_the_form
+from tests.explaining import LABELS, WORDS, explaining_bundle, small_snapshot, without_the_form
 from tests.test_parity import sign
 from tests.test_pooling import VOCABULARY, _classifier, _specification
 from tests.test_text import TRAPS, texts
@@ -36,9 +36,7 @@ MODELS = [("BasicGRU", 1), ("BasicRNN", 2), ("RNNCellClassifier", 1), ("RNNCellC
 @pytest.fixture(scope="module")
 def explaining(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of a pooled model with three labels. Shared and not to be changed."""
-    folder = tmp_path_factory.mktemp("explaining") / "bundle"
-    export_snapshot(small_snapshot(), folder, ["onnx-cpu", "onnx-explain"])
-    return folder
+    return explaining_bundle(tmp_path_factory.mktemp("explaining") / "bundle")
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,11 @@ from rich.console import Console
 import toolchain.coloring
 import toolchain.scoring
 from export.text import clean
-from tests.explaining import LABELS, small_snapshot, without_the_form
+from tests.explaining import LABELS, explaining_bundle, without_the_form
 from tests.test_cli import Run, run
 from toolchain.coloring import colored, listed
 from toolchain.errors import UsageError
 from toolchain.explaining import Explainer
-from toolchain.release import export_snapshot
 from toolchain.scorer import Scorer
 from toolchain.scoring import Options, preview_file, score_file
 
@@ -41,9 +40,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def explaining(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("explaining") / "bundle"
-    export_snapshot(small_snapshot(), folder, ["onnx-cpu", "onnx-explain"])
-    return folder
+    return explaining_bundle(tmp_path_factory.mktemp("explaining") / "bundle")
 
 
 @pytest.fixture(scope="module")

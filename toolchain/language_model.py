@@ -16,7 +16,7 @@ from torch.optim import AdamW
 
 from export.text import PADDING_ID, encode, lookup_table
 from toolchain.models import PooledGRU
-from toolchain.optimization import one_cycle
+from toolchain.optimization import decaying, one_cycle
 
 EPOCHS = 2
 BATCH_SIZE = 64
@@ -53,10 +53,7 @@ def pretrain(
     texts = [torch.tensor(encode(sentence[: MAX_TOKENS + 1], table)) for sentence in sentences if len(sentence) > 1]
     counts = torch.bincount(torch.cat(texts), minlength=len(vocabulary))
     predictor = NextWord(model, counts).to(device)
-    matrices = [parameter for parameter in predictor.parameters() if parameter.dim() > 1]
-    biases = [parameter for parameter in predictor.parameters() if parameter.dim() <= 1]
-    groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": biases, "weight_decay": 0.0}]
-    optimizer = AdamW(groups, lr=LEARNING_RATE, fused=True)
+    optimizer = AdamW(decaying(predictor, WEIGHT_DECAY), lr=LEARNING_RATE, fused=True)
     steps = EPOCHS * -(-len(texts) // BATCH_SIZE)
     schedule = one_cycle(optimizer, LEARNING_RATE, steps, WARM_UP)
     shuffler = random.Random(seed)

@@ -23,12 +23,9 @@ class Optimization:
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, learning_rate: float, steps: int) -> None:
-        matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
-        biases = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
-        groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": biases, "weight_decay": 0.0}]
         self._model = model
         self._clip_norm = recipe.clip_norm
-        self._optimizer = AdamW(groups, lr=learning_rate, fused=True)
+        self._optimizer = AdamW(decaying(model, recipe.weight_decay), lr=learning_rate, fused=True)
         self._schedule = one_cycle(self._optimizer, learning_rate, steps, WARM_UP) if recipe.one_cycle else None
         self._average = (
             AveragedModel(model, avg_fn=_moving_average(recipe.average_decay)) if recipe.average_decay else None
@@ -65,6 +62,13 @@ class Optimization:
             self._schedule.load_state_dict(state["schedule"])
         if self._average:
             self._average.load_state_dict(state["average"])
+
+
+def decaying(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """The parameters for an optimizer, in groups: matrices decay, biases do not."""
+    matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
+    biases = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": biases, "weight_decay": 0.0}]
 
 
 def one_cycle(optimizer: Optimizer, learning_rate: float, steps: int, warm_up: float) -> OneCycleLR:
