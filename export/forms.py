@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.sessions import open_session
+from export.sessions import open_session, run_text
 from export.spec import Classifier, Specification
 from export.text import PADDING_ID, encode, lookup_table
 
@@ -117,7 +117,7 @@ def _open_onnx(file: Path, specification: Specification, vocabulary: Sequence[st
 
     def run(texts: Sequence[str]) -> Answers:
         names = ["probabilities", "label", "tokens", "unknown"]
-        return Answers(*session.run(names, {"text": np.array(texts, dtype=object)}))
+        return Answers(*run_text(session, names, texts))
 
     return run
 
@@ -128,9 +128,7 @@ def _open_explain(file: Path, specification: Specification, vocabulary: Sequence
 
     def run(texts: Sequence[str]) -> Answers:
         names = ["probabilities", "label", "tokens", "unknown", "words", "shares", "start"]
-        probabilities, labels, tokens, unknown, words, shares, start = session.run(
-            names, {"text": np.array(texts, dtype=object)}
-        )
+        probabilities, labels, tokens, unknown, words, shares, start = run_text(session, names, texts)
         rows = [[word for word in row if word] for row in words.tolist()]
         return Answers(
             probabilities,

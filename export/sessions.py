@@ -1,9 +1,13 @@
 """ONNX Runtime sessions on the provider that was asked for, or an error; never a silent fall back to the CPU."""
 
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from export.errors import ExportError
 
@@ -99,7 +103,23 @@ def choose_provider(model: Path | bytes, provider: str) -> str:
     return "cpu"
 
 
+def run_text(session: "onnxruntime.InferenceSession", names: Sequence[str], texts: Sequence[str]) -> list[Any]:
+    """The outputs `names` of a session whose input is `text`; Ctrl-C raises `KeyboardInterrupt`, as it should.
+
+    To read a text ONNX Runtime (1.31) calls `PyObject_Str`, where a main thread raises a pending `KeyboardInterrupt`,
+    and goes on with the null that it gets: a segmentation fault. So another thread makes the call; Python handles
+    signals on the main thread alone (https://docs.python.org/3/library/signal.html#signals-and-threads).
+    """
+    feed = {"text": np.array(texts, dtype=object)}
+    if threading.current_thread() is not threading.main_thread():
+        return list(session.run(names, feed))
+    with ThreadPoolExecutor(1) as other:
+        return list(other.submit(session.run, names, feed).result())
+
+
 def _onnxruntime() -> Any:
+    # From 1.29 on it would report every session (model file, graph, hashes) to Microsoft from a thread of its own.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:

@@ -59,6 +59,11 @@ def test_any_labels_are_classes_in_the_order_of_their_names(small: Path, tmp_pat
     assert metrics["reviews"]["validation"] == 54
 
 
+def test_a_training_leaves_subnormal_floats_to_the_caller(trained: TrainedSample) -> None:
+    assert trained.metrics
+    assert torch.tensor(torch.finfo().tiny) / 2 > 0
+
+
 def test_the_best_checkpoint_is_kept_and_its_figures_are_its_own(trained: TrainedSample) -> None:
     with (trained.folder / "history.csv").open(encoding="utf-8") as file:
         history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]

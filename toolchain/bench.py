@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from export.bundle import Bundle
-from export.sessions import cores, open_session
+from export.sessions import cores, open_session, run_text
 from export.spec import GATES, Specification
 from toolchain.scorer import GENERAL, INT8, Scorer
 
@@ -106,7 +106,7 @@ def flop_per_token(specification: Specification) -> int:
 
 def _plain(session: Any, texts: Sequence[str]) -> None:
     for start in range(0, len(texts), BATCH):
-        session.run(["label", "probabilities"], {"text": np.array(texts[start : start + BATCH], dtype=object)})
+        run_text(session, ["label", "probabilities"], texts[start : start + BATCH])
 
 
 class _Product:

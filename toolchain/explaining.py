@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-import numpy as np
-
 from export.bundle import Bundle, open_bundle
-from export.sessions import open_session
+from export.sessions import open_session, run_text
 from export.text import Tokenizer, clean
 from toolchain.errors import UsageError
 from toolchain.records import MAX_ROW_BYTES
@@ -90,8 +88,8 @@ class Explainer:
 
     def _explain_batch(self, texts: Sequence[str]) -> Iterator[Explanation]:
         names = ["probabilities", "tokens", "unknown", "words", "shares", "start"]
-        feed = {"text": np.array([clean(text) for text in texts], dtype=object)}
-        probabilities, tokens, unknown, words, shares, start = self._session.run(names, feed)
+        answers = run_text(self._session, names, [clean(text) for text in texts])
+        probabilities, tokens, unknown, words, shares, start = answers
         best = probabilities.argmax(axis=1)
         before, own = label_shares(start, shares, best)
         for row, text in enumerate(texts):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.bundle import Bundle, open_bundle
-from export.sessions import choose_provider, cores, open_session
+from export.sessions import choose_provider, cores, open_session, run_text
 from export.text import clean
 from toolchain.drift import bundle_reference
 from toolchain.errors import UsageError
@@ -161,7 +161,7 @@ class Scorer:
 
     def _run(self, texts: list[str]) -> Scores:
         names = ["probabilities", "tokens", "unknown", *(["words", "shares", "start"] if self.explain else [])]
-        probabilities, tokens, unknown, *more = self._session.run(names, {"text": np.array(texts, dtype=object)})
+        probabilities, tokens, unknown, *more = run_text(self._session, names, texts)
         best = probabilities.argmax(axis=1)
         strongest = self._strongest(best, *more) if self.explain else ()
         return Scores(best, probabilities, tokens, unknown, strongest)

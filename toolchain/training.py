@@ -7,7 +7,8 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -151,6 +152,18 @@ def predict(model: nn.Module, iterator: Iterable[Any]) -> tuple[NDArray[np.float
     return np.concatenate(all_logits), np.concatenate(all_labels)
 
 
+@contextmanager
+def _subnormals_flushed() -> Iterator[None]:
+    """Vanishing gradients become subnormal, and the CPU crawls through those. The caller's setting comes back after."""
+    flushed_before = bool(torch.tensor(torch.finfo().tiny) / 2 == 0)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(flushed_before)
+
+
+@_subnormals_flushed()
 def fit(
     corpus: Corpus,
     recipe: Recipe,
@@ -334,7 +347,6 @@ def _make_repeatable(seed: int) -> None:
     # reproducibility" in the oneMKL developer guide). It reads these at its first product.
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
     os.environ.setdefault("MKL_DYNAMIC", "FALSE")
-    torch.set_flush_denormal(True)  # vanishing gradients become subnormal, and the CPU crawls through those
     torch.manual_seed(seed)
 
 
