@@ -1,10 +1,12 @@
 """ONNX Runtime sessions on the provider that was asked for, or an error; never a silent fall back to the CPU."""
 
 import os
+import signal
 import threading
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,17 +106,36 @@ def choose_provider(model: Path | bytes, provider: str) -> str:
 
 
 def run_text(session: "onnxruntime.InferenceSession", names: Sequence[str], texts: Sequence[str]) -> list[Any]:
-    """The outputs `names` of a session whose input is `text`; Ctrl-C raises `KeyboardInterrupt`, as it should.
+    """The outputs `names` of a session whose input is `text`; Ctrl-C raises `KeyboardInterrupt` after it.
 
-    To read a text ONNX Runtime (1.31) calls `PyObject_Str`, where a main thread raises a pending `KeyboardInterrupt`,
-    and goes on with the null that it gets: a segmentation fault. So another thread makes the call; Python handles
-    signals on the main thread alone (https://docs.python.org/3/library/signal.html#signals-and-threads).
+    To read a text ONNX Runtime (1.31) calls `PyObject_Str`, in which the main thread runs signal handlers; where one
+    raises, ONNX Runtime goes on with a null: a segmentation fault.
     """
     feed = {"text": np.array(texts, dtype=object)}
-    if threading.current_thread() is not threading.main_thread():
+    on_main_thread = threading.current_thread() is threading.main_thread()
+    with _signals_held_back() if on_main_thread else nullcontext():
         return list(session.run(names, feed))
-    with ThreadPoolExecutor(1) as other:
-        return list(other.submit(session.run, names, feed).result())
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Signals that come during the block reach their handlers after it. For the main thread, where handlers run."""
+    came: list[tuple[Callable[[int, FrameType | None], Any], int, FrameType | None]] = []
+    numbers = sorted(signal.valid_signals())
+    handlers = {int(number): handler for number in numbers if callable(handler := signal.getsignal(number))}
+
+    def hold_back(number: int, frame: FrameType | None) -> None:
+        came.append((handlers[number], number, frame))
+
+    for number in handlers:
+        signal.signal(number, hold_back)
+    try:
+        yield
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+        for handler, number, frame in came:
+            handler(number, frame)
 
 
 def _onnxruntime() -> Any:
