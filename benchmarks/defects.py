@@ -181,8 +181,8 @@ def run(room: Path, setting: Setting, variant: str, seed: int) -> Result:
 def table(results: list[Result]) -> str:
     """Markdown: mean ± standard deviation over the seeds."""
     lines = [
-        "| variant | test accuracy, % | test loss | best epoch | seconds |",
-        "|---|---|---|---|---|",
+        "| variant | test accuracy, % | test loss | best epoch |",
+        "|---|---|---|---|",
     ]
     for variant in VARIANTS:
         if runs := [result for result in results if result.variant == variant]:
@@ -190,7 +190,6 @@ def table(results: list[Result]) -> str:
                 spread([result.test_accuracy for result in runs], 2),
                 spread([result.test_loss for result in runs], 3),
                 ", ".join(str(result.epoch) for result in sorted(runs, key=lambda result: result.seed)),
-                f"{mean(result.seconds for result in runs):.0f}",
             ]
             lines.append(f"| {variant} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -21,12 +21,13 @@ class Adversary:
         """ids [batch, time] -> zeros [batch, time, embedding] to add to their embedding and to differentiate by."""
         return torch.zeros(*ids.shape, self.embedding, device=ids.device, requires_grad=True)
 
-    def worst(self, loss: Tensor, rest: Tensor, lengths: Tensor) -> Tensor:
-        """The step [batch, time, embedding] along which `loss`, which came from `rest`, grows fastest to first order.
+    def worst(self, rest: Tensor, lengths: Tensor) -> Tensor:
+        """The step [batch, time, embedding] along which a loss grows fastest to first order, once it went backward.
 
-        It is zero for a review on whose embedding the loss does not depend.
+        The loss came from `rest`; by what factor it was scaled does not matter. The step is zero for a review on whose
+        embedding it does not depend.
         """
-        (gradient,) = torch.autograd.grad(loss, rest, retain_graph=True)
+        gradient = torch.zeros_like(rest) if rest.grad is None else rest.grad
         norms = gradient.flatten(1).norm(dim=1).clamp(min=torch.finfo(gradient.dtype).tiny)
         step: Tensor = gradient * (self.size * lengths.sqrt() / norms).view(-1, 1, 1)
         return step
