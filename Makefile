@@ -17,9 +17,10 @@ NODE_READY := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$
 
 setup: $(READY)  ## make the environment
 
+# Most modules are never imported; those that are get their bytecode then.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,train,parquet,ray,report,tensorboard,docs,dev,examples]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,train,parquet,ray,report,tensorboard,docs,dev,examples]'
 	touch $@
 
 demo: $(READY)  ## train on the embedded sample, export, verify, score, and show the results
@@ -34,7 +35,7 @@ train: $(READY)  ## train on IMDB: make train [DATA=imdb|sample|PATH] [RECIPE=gr
 	$(BIN)/toolchain train --recipe $(RECIPE) --data $(DATA) $(if $(EPOCHS),--epochs $(EPOCHS))
 
 test: $(READY)  ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(CLUSTER_TESTS))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(addprefix --ignore=,$(CLUSTER_TESTS))
 	$(BIN)/python -m pytest $(CLUSTER_TESTS)
 
 test-embed: $(READY) $(NODE_READY)  ## run every example in its runtime against a fresh bundle's vectors
