@@ -57,8 +57,8 @@ from toolchain.vectors import word_vectors
 MIN_CALIBRATION_REVIEWS = 100
 """A temperature fitted on fewer validation reviews is noise."""
 
-_M_MMAP_THRESHOLD = -3
-"""Of glibc's `mallopt`: from which size on a block is the system's own, and goes back to it when it is freed."""
+_SECONDS_A_TRIM = 5.0
+"""Between two calls of `malloc_trim`."""
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
@@ -188,7 +188,7 @@ def fit(
     `UsageError` where the loss stops being a number, or where there is nothing of this run to resume.
     """
     _make_repeatable(settings.seed)
-    _give_memory_back()
+    progress = _giving_memory_back(progress)
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
     specification = recipe.specification(corpus.labels, settings.layers)
@@ -355,14 +355,24 @@ def _make_repeatable(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _give_memory_back() -> None:
-    """Keep neither freed blocks nor kernels of batches that are past: hardly two batches have the same sizes.
+def _giving_memory_back(progress: Progress) -> Progress:
+    """`progress`, under which memory of past batches goes back to the system. Hardly two batches have the same sizes.
 
-    Without this a training of `gru-lm` on IMDB came to hold 7.6 GiB.
+    oneDNN keeps kernels for the last 1,024 sizes; the limit here is read at the first product. glibc keeps freed blocks
+    of all sizes: it gives them back every few seconds (musl has no `malloc_trim`).
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")  # kernels; read at the first product
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # musl has none
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+
+    def trimmed(batches: Iterable[Any], title: str) -> Iterator[Any]:
+        last = time.monotonic()
+        for batch in progress(batches, title):
+            yield batch
+            if trim and time.monotonic() - last > _SECONDS_A_TRIM:
+                trim(0)
+                last = time.monotonic()
+
+    return trimmed
 
 
 def _about(corpus: Corpus, recipe: Recipe, settings: Settings, model: nn.Module, precision: str) -> dict[str, Any]:
