@@ -34,13 +34,13 @@ def a_language(count: int) -> list[list[str]]:
 def test_what_follows_is_learnt_and_noise_is_not() -> None:
     draw = random.Random(6)
     noise = [[draw.choice(WORDS) for _ in range(8)] for _ in range(3000)]
-    assert pretrain(new_model(), a_language(3000), VOCABULARY, seed=0) < math.log(len(WORDS)) - 1.5
-    assert pretrain(new_model(), noise, VOCABULARY, seed=0) == pytest.approx(math.log(len(WORDS)), abs=0.1)
+    assert pretrain(new_model(), a_language(3000), VOCABULARY, seed=0, epochs=2) < math.log(len(WORDS)) - 1.5
+    assert pretrain(new_model(), noise, VOCABULARY, seed=0, epochs=2) == pytest.approx(math.log(len(WORDS)), abs=0.1)
 
 
 def test_the_models_own_embedding_and_gru_are_trained_and_its_answer_is_not() -> None:
     model, before = new_model(), new_model().state_dict()
-    pretrain(model, a_language(200), VOCABULARY, seed=0)
+    pretrain(model, a_language(200), VOCABULARY, seed=0, epochs=2)
     same = {name: torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items()}
     assert {name for name, is_same in same.items() if is_same} == {"out.weight", "out.bias"}
 
@@ -50,7 +50,7 @@ def test_the_same_seed_gives_the_same_weights() -> None:
     for seed in (1, 1, 2):
         model = new_model()
         torch.manual_seed(seed)
-        pretrain(model, a_language(300), VOCABULARY, seed)
+        pretrain(model, a_language(300), VOCABULARY, seed, epochs=2)
         states.append(model.state_dict()["gru.weight_hh_l0"])
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], states[2])
@@ -69,7 +69,7 @@ def test_padding_and_texts_of_one_token_do_not_count() -> None:
     results = []
     for sentences in (texts, [["w1"], *texts, []]):
         torch.manual_seed(4)
-        results.append(pretrain(new_model(), sentences, VOCABULARY, seed=0))
+        results.append(pretrain(new_model(), sentences, VOCABULARY, seed=0, epochs=2))
     assert results[0] == results[1]
 
 

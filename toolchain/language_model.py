@@ -17,8 +17,9 @@ from torch.optim import AdamW
 from export.text import PADDING_ID, encode, lookup_table
 from toolchain.models import PooledGRU
 from toolchain.optimization import decaying, one_cycle
+from toolchain.recurrence import gru_states
+from toolchain.sampled_softmax import sampled_cross_entropy
 
-EPOCHS = 2
 BATCH_SIZE = 64
 MAX_TOKENS = 300
 NEGATIVES = 768
@@ -40,6 +41,7 @@ def pretrain(
     sentences: Sequence[Sequence[str]],
     vocabulary: Sequence[str],
     seed: int,
+    epochs: int,
     precision: torch.dtype = torch.float32,
     progress: Progress = lambda batches, title: batches,
 ) -> float:
@@ -54,13 +56,13 @@ def pretrain(
     counts = torch.bincount(torch.cat(texts), minlength=len(vocabulary))
     predictor = NextWord(model, counts).to(device)
     optimizer = AdamW(decaying(predictor, WEIGHT_DECAY), lr=LEARNING_RATE, fused=True)
-    steps = EPOCHS * -(-len(texts) // BATCH_SIZE)
+    steps = epochs * -(-len(texts) // BATCH_SIZE)
     schedule = one_cycle(optimizer, LEARNING_RATE, steps, WARM_UP)
     shuffler = random.Random(seed)
     predictor.train()
-    for epoch in range(1, EPOCHS + 1):
+    for epoch in range(1, epochs + 1):
         losses: list[float] = []
-        for batch in progress(_bucketed(texts, shuffler), f"language model, pass {epoch} of {EPOCHS}"):
+        for batch in progress(_bucketed(texts, shuffler), f"language model, pass {epoch} of {epochs}"):
             ids = pad_sequence([texts[index] for index in batch], batch_first=True, padding_value=PADDING_ID).to(device)
             optimizer.zero_grad()
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
@@ -99,21 +101,19 @@ class NextWord(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """ids [batch, time], padded on the right -> the mean cross-entropy of the next words, sampled, in nats."""
-        states, _ = self.gru(F.dropout(self.embed(ids[:, :-1]), DROPOUT, self.training))
-        follows = ids[:, 1:] != PADDING_ID
-        answers = ids[:, 1:][follows]
-        projected = self.project(F.dropout(states[follows], DROPOUT, self.training))
-        negatives = torch.unique(torch.multinomial(self.draws, NEGATIVES, replacement=True))
-        negative = (projected @ self.words[negatives].t()).float() + self._correction(negatives)
-        negative = negative.masked_fill(negatives == answers.unsqueeze(1), -torch.inf)
-        positive = (projected.float() * self.words[answers]).sum(1) + self._correction(answers)
-        total = torch.logaddexp(positive, negative.logsumexp(1))
-        loss: Tensor = (total - positive).mean()
-        return loss
+        ids = ids.t()  # so that the words of one step lie together in memory
+        steps = self._dropout(self.embed(ids[:-1]))
+        states = self._dropout(gru_states(self.gru, steps.transpose(0, 1)).transpose(0, 1))
+        follows = ids[1:] != PADDING_ID
+        sample = torch.unique(torch.multinomial(self.draws, NEGATIVES, replacement=True))
+        # The logarithm of how often a sample holds a word corrects for its being drawn.
+        return sampled_cross_entropy(
+            self.project(states)[follows], ids[1:][follows], self.words, self.bias - self.log_expected, sample
+        )
 
-    def _correction(self, words: Tensor) -> Tensor:
-        """Bias of these words, less the logarithm of how often a sample holds them."""
-        return self.bias[words] - self.log_expected[words]
+    def _dropout(self, steps: Tensor) -> Tensor:
+        """steps [time, batch, channels], with some channels of a review dropped for all its steps alike."""
+        return steps * F.dropout(steps.new_ones(steps.shape[1:]), DROPOUT, self.training)
 
 
 def _bucketed(texts: Sequence[Tensor], shuffler: random.Random) -> list[list[int]]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from export.spec import BELOW_STATES, Pool, Specification
 from export.text import PADDING_ID, UNKNOWN_ID
+from toolchain.recurrence import gru_states
 
 
 def last_states(states: Tensor, lengths: Tensor) -> Tensor:
@@ -57,7 +58,7 @@ class BasicGRU(nn.Module):
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """ids [batch, time], padded on the right, and lengths [batch] -> logits [batch, classes]."""
-        states, _ = self.gru(self.embed(ids))
+        states = gru_states(self.gru, self.embed(ids.t()).transpose(0, 1))
         logits: Tensor = self.out(self.dropout(last_states(states, lengths)))
         return logits
 
@@ -121,8 +122,10 @@ class PooledGRU(nn.Module):
         if self.training and self.word_dropout:
             dropped = torch.rand(ids.shape, device=ids.device) < self.word_dropout
             ids = ids.masked_fill(dropped & (ids != PADDING_ID), UNKNOWN_ID)
-        embedded = self.embed(ids) if noise is None else self.embed(ids) + noise
-        states, _ = self.gru(self.input_dropout(embedded.transpose(1, 2)).transpose(1, 2))
+        embedded = self.embed(ids.t()).transpose(0, 1)
+        if noise is not None:
+            embedded = embedded + noise
+        states = gru_states(self.gru, self.input_dropout(embedded.transpose(1, 2)).transpose(1, 2))
         logits: Tensor = self.out(self.dropout(pooled_states(states, lengths, self.pooling)))
         return logits
 

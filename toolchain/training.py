@@ -57,6 +57,10 @@ from toolchain.vectors import word_vectors
 MIN_CALIBRATION_REVIEWS = 100
 """A temperature fitted on fewer validation reviews is noise."""
 
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+# Huge pages for large tensors, whose first touch otherwise costs a page fault every 4 KiB. PyTorch reads this before
+# its first tensor.
+
 _SECONDS_A_TRIM = 5.0
 """Between two calls of `malloc_trim`."""
 
@@ -211,7 +215,7 @@ def fit(
         del run[name]  # what may change in an interrupted run: more epochs than were planned are no other run
     history: list[Epoch] = []
     suspects = Suspects()
-    if recipe.pretrained_vectors and not resume and is_first():
+    if recipe.vector_epochs and not resume and is_first():
         _start(model, corpus, recipe, settings.seed, precision, teacher, progress)
     if resume:
         resumption = of_first(lambda: load_resumption(out, run))
@@ -289,10 +293,10 @@ def _start(
         vectors = teacher_vectors(teacher, corpus.vocabulary)
     else:
         sentences = [example.text for example in corpus.train] + corpus.unlabelled
-        vectors = word_vectors(sentences, corpus.vocabulary, recipe.embedding, seed, progress)
+        vectors = word_vectors(sentences, corpus.vocabulary, recipe.embedding, seed, recipe.vector_epochs, progress)
     model.embed.weight.data.copy_(torch.from_numpy(vectors))
-    if recipe.language_model and not teacher and isinstance(model, PooledGRU):
-        pretrain(model, sentences, corpus.vocabulary, seed, precision, progress)
+    if recipe.language_model_epochs and not teacher and isinstance(model, PooledGRU):
+        pretrain(model, sentences, corpus.vocabulary, seed, recipe.language_model_epochs, precision, progress)
 
 
 def _finish(
