@@ -39,7 +39,7 @@ def cosine(vectors: NDArray[np.float32], first: str, second: str) -> float:
 
 
 def test_a_seed_gives_the_same_vectors_twice_and_another_seed_others() -> None:
-    first, second, other = (word_vectors(sentences(200), VOCABULARY, 12, seed) for seed in (3, 3, 4))
+    first, second, other = (word_vectors(sentences(200), VOCABULARY, 12, seed, epochs=5) for seed in (3, 3, 4))
     assert first.shape == (len(VOCABULARY), 12)
     assert first.dtype == np.float32
     assert np.array_equal(first, second)
@@ -47,14 +47,14 @@ def test_a_seed_gives_the_same_vectors_twice_and_another_seed_others() -> None:
 
 
 def test_specials_and_words_that_do_not_occur_have_no_vector() -> None:
-    vectors = word_vectors([[*sentence, "<unk>"] for sentence in sentences(2000)], VOCABULARY, 12, 0)
+    vectors = word_vectors([[*sentence, "<unk>"] for sentence in sentences(2000)], VOCABULARY, 12, 0, epochs=5)
     zero = [word for word, vector in zip(VOCABULARY, vectors, strict=True) if not vector.any()]
     assert zero == ["<unk>", "<pad>", "never"]
 
 
 def test_words_that_stand_among_the_same_words_are_near(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("toolchain.vectors.SUBSAMPLING", 0)  # in so little text every word would be a frequent one
-    vectors = word_vectors(sentences(2000), VOCABULARY, 16, 0)
+    vectors = word_vectors(sentences(2000), VOCABULARY, 16, 0, epochs=5)
     assert cosine(vectors, "film", "movie") > cosine(vectors, "film", "soup") + 0.1
     assert cosine(vectors, "film", "movie") > cosine(vectors, "movie", "soup") + 0.1
 
@@ -66,7 +66,7 @@ def test_every_pass_is_reported() -> None:
         titles.append(title)
         return passed
 
-    word_vectors(sentences(200), VOCABULARY, 4, 0, progress)  # type: ignore[arg-type]
+    word_vectors(sentences(200), VOCABULARY, 4, 0, 5, progress)  # type: ignore[arg-type]
     assert titles == [f"word vectors, pass {number} of 5" for number in range(1, 6)]
 
 

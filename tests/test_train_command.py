@@ -391,7 +391,7 @@ def test_a_start_as_a_language_model_and_an_adversary(
     reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = RECIPES["gru-lm"]
-    assert recipe.language_model
+    assert recipe.language_model_epochs
     assert recipe.adversarial
     sizes = {name: getattr(TINY, name) for name in ("embedding", "hidden", "min_freq")}
     monkeypatch.setitem(RECIPES, "gru-lm", replace(recipe, **sizes))

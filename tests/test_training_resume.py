@@ -135,7 +135,7 @@ def test_a_schedule_and_averaged_weights_go_on_as_well(films: Path, tmp_path: Pa
     """With the learning rate, the average and the suspects of the epochs before, bit for bit."""
     assert TINY.one_cycle
     assert TINY.average_decay
-    assert TINY.pretrained_vectors
+    assert TINY.vector_epochs
     corpus = load_corpus(Source(str(films)), TINY, 0)
     undisturbed, interrupted = tmp_path / "undisturbed", tmp_path / "interrupted"
     fit(corpus, TINY, settings(epochs=4), undisturbed)

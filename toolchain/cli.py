@@ -332,7 +332,7 @@ def train(
     if tokenizer:
         chosen = replace(chosen, tokenizer=TOKENIZERS[tokenizer])
     messages.print(f"reading {escape(data)} …")
-    if unlabelled and not chosen.pretrained_vectors:
+    if unlabelled and not chosen.vector_epochs:
         raise UsageError(f"--unlabelled: the recipe {recipe} makes no use of it; use --recipe gru-lm, or leave it out")
     loaded_teacher = load_snapshot(teacher) if teacher else None
     source = Source(data, text_column, label_column, test_data, group_column, unlabelled)

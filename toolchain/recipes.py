@@ -15,7 +15,9 @@ class Recipe:
     words and of input channels (shares), label smoothing (share), weight decay (AdamW's), the largest norm of a
     gradient, a one-cycle schedule up to `learning_rate` and down again, the moving average of the weights (its decay),
     the epochs without a better validation loss after which the training stops, a validation part of another share or
-    without a group (film) in common with the training part, and an embedding that starts from word vectors.
+    without a group (film) in common with the training part, passes over
+    all text that make word vectors for the embedding to start from, passes that make the GRU a language model, and the
+    size of an adversary's steps.
     """
 
     name: str
@@ -43,8 +45,8 @@ class Recipe:
     patience: int | None = None
     validation_share: float = 0.2
     validation_by_group: bool = False
-    pretrained_vectors: bool = False
-    language_model: bool = False
+    vector_epochs: int = 0
+    language_model_epochs: int = 0
     adversarial: float = 0.0
 
     def specification(self, labels: tuple[str, ...], layers: int) -> Specification:
@@ -88,7 +90,7 @@ _GRU_POOL = Recipe(
     patience=2,
     validation_share=0.1,
     validation_by_group=True,
-    pretrained_vectors=True,
+    vector_epochs=5,
 )
 
 RECIPES: dict[str, Recipe] = {
@@ -143,6 +145,14 @@ RECIPES: dict[str, Recipe] = {
             learning_rate=1e-4,
         ),
         _GRU_POOL,
-        replace(_GRU_POOL, name="gru-lm", epochs=5, learning_rate=1e-3, language_model=True, adversarial=0.03),
+        replace(
+            _GRU_POOL,
+            name="gru-lm",
+            epochs=4,
+            learning_rate=1e-3,
+            vector_epochs=2,
+            language_model_epochs=2,
+            adversarial=0.03,
+        ),
     )
 }

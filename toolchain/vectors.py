@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from export.text import PADDING_ID
 
-EPOCHS = 5
 WINDOW = 5
 NEGATIVES = 5
 SUBSAMPLING = 1e-4
@@ -23,11 +22,12 @@ def word_vectors(
     vocabulary: Sequence[str],
     dimension: int,
     seed: int,
+    epochs: int,
     progress: Progress = lambda sentences, title: sentences,
 ) -> NDArray[np.float32]:
-    """Token lists -> vectors [vocabulary, dimension]; zero for `<unk>`, `<pad>` and words that do not occur.
+    """Token lists -> vectors [vocabulary, dimension], zero for `<unk>`, `<pad>` and words that do not occur.
 
-    One thread alone, because with more the vectors are others every time.
+    `epochs` passes over the lists, in one thread alone, because with more the vectors are others every time.
     """
     from gensim.models import Word2Vec
 
@@ -44,10 +44,10 @@ def word_vectors(
     known = set(vocabulary)
     model.build_vocab_from_freq(Counter(word for sentence in sentences for word in sentence if word in known))
     model.train(
-        _Passes(sentences, progress),
+        _Passes(sentences, epochs, progress),
         total_examples=len(sentences),
         total_words=sum(map(len, sentences)),
-        epochs=EPOCHS,
+        epochs=epochs,
     )
     vectors = np.zeros((len(vocabulary), dimension), np.float32)
     for index, word in enumerate(vocabulary):
@@ -59,11 +59,12 @@ def word_vectors(
 class _Passes:
     """The sentences, to be read once an epoch, each time under `progress`."""
 
-    def __init__(self, sentences: Sequence[Sequence[str]], progress: Progress) -> None:
+    def __init__(self, sentences: Sequence[Sequence[str]], epochs: int, progress: Progress) -> None:
         self._sentences = sentences
+        self._epochs = epochs
         self._progress = progress
         self._passes = 0
 
     def __iter__(self) -> Iterator[Sequence[str]]:
         self._passes += 1
-        yield from self._progress(self._sentences, f"word vectors, pass {self._passes} of {EPOCHS}")
+        yield from self._progress(self._sentences, f"word vectors, pass {self._passes} of {self._epochs}")
