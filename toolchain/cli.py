@@ -205,7 +205,7 @@ def train(
         str,
         typer.Option(
             autocompletion=_complete_recipe,
-            help="gru-pool for data of your own; gru-lm, three times as long, where there is much more text without "
+            help="gru-pool for data of your own; gru-lm, which takes longer, where there is much more text without "
             "labels. gru, rnn, rnn-cell: as documented.",
             rich_help_panel=_RECIPE,
         ),
