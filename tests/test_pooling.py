@@ -180,7 +180,8 @@ def _inputs_of_the_gru(model: PooledGRU, ids: Tensor) -> Tensor:
     """What reaches the recurrent layer: [batch, time, embedding]."""
     seen: list[Tensor] = []
     model.gru.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
-    model(ids, torch.full((len(ids),), ids.shape[1]))
+    with torch.no_grad():  # with gradients the layer's weights are used, and not the layer
+        model(ids, torch.full((len(ids),), ids.shape[1]))
     return seen[0]
 
 
