@@ -57,9 +57,9 @@ from toolchain.vectors import word_vectors
 MIN_CALIBRATION_REVIEWS = 100
 """A temperature fitted on fewer validation reviews is noise."""
 
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 # Huge pages for large tensors, whose first touch otherwise costs a page fault every 4 KiB. PyTorch reads this before
 # its first tensor.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 _SECONDS_A_TRIM = 5.0
 """Between two calls of `malloc_trim`."""
