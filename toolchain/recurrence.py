@@ -18,10 +18,14 @@ _ROWS = 512
 def gru_states(gru: nn.GRU, steps: Tensor) -> Tensor:
     """The top layer's state after each step: [batch, time, features] -> [batch, time, hidden].
 
-    `gru` is one-directional, has biases and takes the batch first. Under autocast the products are taken in its
-    precision, and everything else in that of the weights. Fastest where a batch's steps lie together in memory
+    `gru` is one-directional, has biases, takes the batch first, and drops nothing out between its layers. Under
+    autocast the products are taken in its precision, in which the derivatives are kept; the rest is in that of the
+    weights. Fastest where a batch's steps lie together in memory
     ([time, batch, features], transposed). The graph can be differentiated through once.
     """
+    assert gru.batch_first
+    assert gru.bias
+    assert not (gru.bidirectional or gru.dropout or gru.proj_size)
     if not torch.is_grad_enabled() or steps.device.type != "cpu":
         states, _ = gru(steps)
         return states  # type: ignore[no-any-return]

@@ -19,7 +19,7 @@ def sampled_cross_entropy(states: Tensor, answers: Tensor, words: Tensor, correc
 
     A word's score is its row of `words` [vocabulary, width] by the state, plus its `correction` [vocabulary]. `sample`
     holds word numbers, sorted, none twice; an answer that is in it counts once. The products are taken in the precision
-    of the states. The graph can be differentiated through once.
+    of the states. There is no second derivative.
     """
     loss: Tensor = _Loss.apply(states, answers, words, correction, sample)  # type: ignore[no-untyped-call]
     return loss
