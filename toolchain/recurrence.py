@@ -23,9 +23,7 @@ def gru_states(gru: nn.GRU, steps: Tensor) -> Tensor:
     weights. Fastest where a batch's steps lie together in memory
     ([time, batch, features], transposed). The graph can be differentiated through once.
     """
-    assert gru.batch_first
-    assert gru.bias
-    assert not (gru.bidirectional or gru.dropout or gru.proj_size)
+    assert (gru.batch_first, gru.bias, gru.bidirectional, gru.dropout, gru.proj_size) == (True, True, False, 0.0, 0)
     if not torch.is_grad_enabled() or steps.device.type != "cpu":
         states, _ = gru(steps)
         return states  # type: ignore[no-any-return]
