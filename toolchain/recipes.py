@@ -15,9 +15,8 @@ class Recipe:
     words and of input channels (shares), label smoothing (share), weight decay (AdamW's), the largest norm of a
     gradient, a one-cycle schedule up to `learning_rate` and down again, the moving average of the weights (its decay),
     the epochs without a better validation loss after which the training stops, a validation part of another share or
-    without a group (film) in common with the training part, passes over all text that make word vectors for
-    the embedding to start from, further passes that make the GRU a language model, and the size of an adversary's
-    steps.
+    without a group (film) in common with the training part, passes over all text that make word vectors for the
+    embedding to start from, further passes that make the GRU a language model, and the size of an adversary's steps.
     """
 
     name: str

@@ -85,7 +85,7 @@ class _Layer(torch.autograd.Function):
                 some = low_steps[step : step + together]
                 projected[: len(some)].copy_(torch.matmul(some, low_input)).add_(input_bias)
             torch.mm(low_before.copy_(before), low_hidden, out=low_recurrent)
-            torch.add(recurrent.copy_(low_recurrent), hidden_bias, out=recurrent)
+            recurrent.copy_(low_recurrent).add_(hidden_bias)
             torch.add(projected_rz[row], recurrent_rz, out=gates).sigmoid_()
             torch.addcmul(projected_n[row], r, recurrent_n, out=n).tanh_()
             torch.lerp(n, before, z, out=state)
