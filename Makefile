@@ -8,7 +8,7 @@ ROUNDS ?= 2
 RUNTIME := cpu,parquet,ray,report,train,tensorboard
 BIN := .venv/bin
 # These start a Ray cluster, which wants the machine to itself.
-CLUSTER_TESTS := $(wildcard tests/test_ray*.py)
+CLUSTER_TESTS := tests/scoring/ray
 READY := .venv/.ready
 NODE_READY := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard examples/*/package-lock.json))
 

@@ -34,10 +34,10 @@ from documented_loop import documented_batches
 from torch import Tensor
 from torch.optim import Adam
 
-from toolchain.corpus import Corpus, Source, iterators, load_corpus
-from toolchain.models import BasicGRU, last_states
-from toolchain.recipes import RECIPES
-from toolchain.training import choose_precision, evaluate, train
+from toolchain.corpus.corpus import Corpus, Source, iterators, load_corpus
+from toolchain.models.classifiers import BasicGRU, last_states
+from toolchain.models.recipes import RECIPES
+from toolchain.training.loops import choose_precision, evaluate, train
 
 VARIANTS = {
     "repaired": frozenset[str](),

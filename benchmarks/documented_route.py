@@ -13,7 +13,7 @@ import torch
 from torchtext import data
 
 from export.text import PADDING_ID
-from toolchain.snapshot import load_snapshot
+from toolchain.models.snapshot import load_snapshot
 
 
 def main(snapshot_folder: str, source: str, target: str) -> None:

@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolchain import scoring
-from toolchain.inputs import output_path
-from toolchain.windows import Options, Plan, cut, open_records
+from toolchain.files.inputs import output_path
+from toolchain.scoring import job
+from toolchain.scoring.windows import Options, Plan, cut, open_records
 
 ROUNDS = 3
 
@@ -32,7 +32,7 @@ def measure(path: str) -> Cutting:
         started = time.process_time()
         _, reader = open_records(path, output_path(path, None, False), Options(), stack)
         Plan.of(reader, (), Options())
-        counts = [len(records) for records in cut(reader, scoring.WINDOW_ROWS, scoring.WINDOW_BYTES)]
+        counts = [len(records) for records in cut(reader, job.WINDOW_ROWS, job.WINDOW_BYTES)]
         return Cutting(Path(path).stat().st_size, sum(counts), len(counts), time.process_time() - started)
 
 

@@ -21,11 +21,11 @@ import ray
 from rich.console import Console
 from rich.table import Table
 
-import toolchain.scoring
-from toolchain.corpus import Source, read_texts
-from toolchain.ray_engine import Cluster, Model, connected, score_files
-from toolchain.scorer import Scorer
-from toolchain.scoring import Options, score_file
+import toolchain.scoring.job
+from toolchain.corpus.corpus import Source, read_texts
+from toolchain.scoring.job import Options, score_file
+from toolchain.scoring.ray.engine import Cluster, Model, connected, score_files
+from toolchain.scoring.scorer import Scorer
 
 WINDOWS = (1024, 4096, 16384)
 ANEW = Options(resume=False)
@@ -98,7 +98,7 @@ def locally(bundle: Path, source: Path) -> Run:
 
 
 def on_ray(bundle: Path, source: Path, workers: int, window: int) -> Run:
-    toolchain.scoring.WINDOW_ROWS = window
+    toolchain.scoring.job.WINDOW_ROWS = window
     run = Run()
     files = [(str(source), str(source.with_name("ray.csv")))]
     ended = threading.Event()
@@ -110,7 +110,7 @@ def on_ray(bundle: Path, source: Path, workers: int, window: int) -> Run:
         outcome.completed()
     ended.set()
     watch.join()
-    toolchain.scoring.WINDOW_ROWS = 4096
+    toolchain.scoring.job.WINDOW_ROWS = 4096
     return run
 
 

@@ -10,7 +10,7 @@ differ from PyTorch's float32: the largest difference as a share of the largest 
 
 import os
 
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as `toolchain.training` sets it
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as `toolchain.training.loops` sets it
 
 import argparse
 import time
@@ -23,9 +23,9 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from toolchain.recipes import RECIPES
-from toolchain.recurrence import gru_states
-from toolchain.sampled_softmax import sampled_cross_entropy
+from toolchain.models.recipes import RECIPES
+from toolchain.models.recurrence import gru_states
+from toolchain.training.sampled_softmax import sampled_cross_entropy
 
 RECIPE = RECIPES["gru-lm"]
 WORDS, SAMPLE = 30_002, 768

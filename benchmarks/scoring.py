@@ -24,10 +24,10 @@ from rich.table import Table
 from torchtext import data
 
 from export.bundle import open_bundle
-from toolchain.bench import Measurement, measure
-from toolchain.corpus import Source, TextField, read_texts
-from toolchain.snapshot import Snapshot, load_snapshot
-from toolchain.training import evaluate
+from toolchain.corpus.corpus import Source, TextField, read_texts
+from toolchain.judging.bench import Measurement, measure
+from toolchain.models.snapshot import Snapshot, load_snapshot
+from toolchain.training.loops import evaluate
 
 HERE = Path(__file__).parent
 

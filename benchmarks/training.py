@@ -37,9 +37,9 @@ from torch.optim import Adam
 from torchtext import data
 
 from export.text import PADDING_ID
-from toolchain.corpus import Source, load_corpus
-from toolchain.recipes import RECIPES
-from toolchain.training import Settings, fit
+from toolchain.corpus.corpus import Source, load_corpus
+from toolchain.models.recipes import RECIPES
+from toolchain.training.loops import Settings, fit
 
 GOAL = 15.0
 RECIPE = RECIPES["gru"]

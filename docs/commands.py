@@ -1,6 +1,6 @@
 """Write the command reference, `commands.md`, from what `--help` is made of, whatever the width of the terminal.
 
-Usage: python docs/commands.py     (tests/test_docs.py fails while the page is not what this writes)
+Usage: python docs/commands.py     (tests/docs/test_docs.py fails while the page is not what this writes)
 """
 
 import re
@@ -12,14 +12,14 @@ from typing import Any
 from rich.text import Text
 from typer.main import get_command
 
-from toolchain.cli import app
+from toolchain.cli.app import app
 
 PAGE = Path(__file__).with_name("commands.md")
 
 INTRODUCTION = """\
 # Commands
 
-<!-- Written by `python docs/commands.py`: change the help in toolchain/cli.py, not this page. -->
+<!-- Written by `python docs/commands.py`: change the help in toolchain/cli/, not this page. -->
 
 What a command gives goes to standard output, all that it says beside that to standard error. Exit status: 0 done;
 1 a check failed (a verification, too many rejects, `--on-error fail`); 2 wrong use, or an input that cannot be used;

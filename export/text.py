@@ -1,8 +1,8 @@
 """The one definition of text: what a token is, in plain Python.
 
 Training tokenizes with this module; `export.onnx_graph` and `export.torchscript` render the same definition for their
-runtimes, and `tests/test_text.py` holds the three together. Everything here is defined on ASCII alone (case, white
-space, marks), because that is what every runtime agrees on: Unicode tables differ between languages and releases.
+runtimes, and `tests/export/test_text.py` holds the three together. Everything here is defined on ASCII alone (case,
+white space, marks), because that is what every runtime agrees on: Unicode tables differ between languages and releases.
 """
 
 import re

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from tests import tiny
-from toolchain.corpus import Corpus, Source, load_corpus, read_training_reviews, sample_folder
-from toolchain.models import build_model
-from toolchain.recipes import RECIPES
-from toolchain.release import export_snapshot
-from toolchain.snapshot import Snapshot, load_snapshot, save_snapshot
-from toolchain.training import Settings, fit
+from toolchain.corpus.corpus import Corpus, Source, load_corpus, read_training_reviews, sample_folder
+from toolchain.models.classifiers import build_model
+from toolchain.models.recipes import RECIPES
+from toolchain.models.snapshot import Snapshot, load_snapshot, save_snapshot
+from toolchain.release.release import export_snapshot
+from toolchain.training.loops import Settings, fit
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -81,7 +81,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def cluster() -> "Iterator[Cluster]":
     """A Ray cluster of three nodes, and an object store that they know."""
-    from tests.ray_cluster import started_cluster
+    from tests.scoring.ray.ray_cluster import started_cluster
 
     with started_cluster() as started:
         yield started

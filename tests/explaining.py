@@ -9,9 +9,9 @@ import torch
 from export.bundle import EXPLAIN_VECTORS, MANIFEST
 from export.spec import Specification
 from export.text import Tokenizer
-from toolchain.models import build_model
-from toolchain.release import export_snapshot
-from toolchain.snapshot import Snapshot
+from toolchain.models.classifiers import build_model
+from toolchain.models.snapshot import Snapshot
+from toolchain.release.release import export_snapshot
 
 LABELS = ("bad", 'fine, "really"', "좋다")
 WORDS = [

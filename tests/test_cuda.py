@@ -7,10 +7,10 @@ import pytest
 
 from export.bundle import open_bundle
 from export.sessions import RuntimeUnavailable, choose_provider, installed_providers, open_session
-from toolchain.corpus import Source, read_texts
-from toolchain.release import verify_bundle
-from toolchain.scorer import GENERAL, Scorer
-from toolchain.snapshot import Snapshot
+from toolchain.corpus.corpus import Source, read_texts
+from toolchain.models.snapshot import Snapshot
+from toolchain.release.release import verify_bundle
+from toolchain.scoring.scorer import GENERAL, Scorer
 
 
 def cuda_takes_a_session(model: Path) -> bool:

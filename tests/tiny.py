@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from toolchain.recipes import RECIPES
-from toolchain.training import Settings
+from toolchain.models.recipes import RECIPES
+from toolchain.training.loops import Settings
 
 SIGNS = {"neg": ("dull", "awful", "weak", "clumsy"), "pos": ("fine", "lovely", "superb", "witty")}
 FILLERS = tuple(f"w{number}" for number in range(30))

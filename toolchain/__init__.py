@@ -6,7 +6,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from toolchain.scorer import Prediction, Scorer
+    from toolchain.scoring.scorer import Prediction, Scorer
 
 __version__ = "0.1.0"
 __all__ = ["Prediction", "Scorer", "__version__"]
@@ -14,7 +14,7 @@ __all__ = ["Prediction", "Scorer", "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name in ("Prediction", "Scorer"):
-        from toolchain import scorer
+        from toolchain.scoring import scorer
 
         return getattr(scorer, name)
     raise AttributeError(f"module 'toolchain' has no attribute {name!r}")

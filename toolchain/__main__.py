@@ -5,7 +5,7 @@ import os
 import sys
 import time
 
-from toolchain.cli import app
+from toolchain.cli.app import app
 
 PATIENCE = 10.0
 """Seconds in which the first process says what is wrong. torchrun ends all of them as soon as one has failed, and what

@@ -25,7 +25,7 @@ from export.errors import ExportError
 from export.text import is_blank
 from toolchain import Scorer
 from toolchain.errors import UsageError
-from toolchain.scorer import Prediction
+from toolchain.scoring.scorer import Prediction
 
 # A call of the scorer takes what has arrived until it holds this much. While one call is computed the next is
 # collected; more calls at once would only make smaller batches, the scorer uses every core for each.

@@ -1,0 +1,410 @@
+"""What the command line promises: help with an example, a quick start, and one line for everything that goes wrong."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from toolchain.cli.app import app
+from toolchain.models.snapshot import FILE, Snapshot
+
+COMMANDS = ("train", "evaluate", "import", "export", "verify", "score", "inspect", "doctor")
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    status: object
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process."""
+
+    def run(*arguments: str | Path) -> Ended:
+        with pytest.raises(SystemExit) as stop:
+            app([str(argument) for argument in arguments], prog_name="toolchain")
+        stdout, stderr = capsys.readouterr()
+        return Ended(stop.value.code, stdout, stderr)
+
+    return run
+
+
+def in_a_process(
+    *arguments: str | Path, flags: tuple[str, ...] = (), stdout: int = subprocess.PIPE, cwd: Path | None = None
+) -> Ended:
+    """Run a command in a process of its own, as a user does."""
+    result = subprocess.run(
+        [sys.executable, *flags, "-m", "toolchain", *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    return Ended(result.returncode, result.stdout or "", result.stderr)
+
+
+def error_line(ended: Ended, status: int = 2) -> str:
+    """The one `error:` line of a command that ended badly, and nothing that a program leaves behind."""
+    assert ended.status == status, ended.stderr
+    assert "Traceback" not in ended.stderr
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1, ended.stderr
+    assert ended.stderr.endswith(lines[0] + "\n")
+    return lines[0]
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    path = tmp_path / "reviews.csv"
+    path.write_bytes(b"id,review,label\n1,a dull film,neg\n2,an elegant film,pos\n")
+    return path
+
+
+# --- help and start-up -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(run: Run, command: str) -> None:
+    ended = run(command, "--help")
+    assert ended.status == 0
+    assert re.search(rf"Examples?: toolchain {command}\b", " ".join(ended.stdout.split()))
+
+
+def test_the_help_lists_every_command(run: Run) -> None:
+    ended = run("--help")
+    assert ended.status == 0
+    assert all(f" {command} " in ended.stdout for command in COMMANDS)
+
+
+def test_the_version_is_printed(run: Run) -> None:
+    assert run("--version").stdout.startswith("toolchain ")
+
+
+def _loaded(ended: Ended) -> set[str]:
+    """The top-level packages in a `-X importtime` report."""
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("import time:")]
+    return {line.rsplit("|", 1)[1].strip().split(".")[0] for line in lines}
+
+
+def test_help_and_scoring_load_nothing_of_the_training_side(bundle: Path, reviews: Path) -> None:
+    training = {"torch", "torchtext", "onnx"}
+    ended = in_a_process("--help", flags=("-X", "importtime"))
+    assert ended.status == 0
+    assert "typer" in _loaded(ended)
+    assert not _loaded(ended) & (training | {"onnxruntime"})
+    ended = in_a_process("score", reviews, "--bundle", bundle, flags=("-X", "importtime"))
+    assert ended.status == 0
+    assert "onnxruntime" in _loaded(ended)
+    assert not _loaded(ended) & training
+
+
+# --- input files -----------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_input_is_named(bundle: Path, tmp_path: Path) -> None:
+    line = error_line(in_a_process("score", "no.csv", "--bundle", bundle, cwd=tmp_path))
+    assert "no.csv: No such file" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", ["the file is empty", "header"]),
+        (b"\n1,a\n", ["line 1 is blank", "header"]),
+        (b"id,words\n1,a\n", ["no column named like text", "it has: id, words", "--text-column"]),
+        ("text\na\n".encode("utf-16-le"), ["UTF-16", "UTF-8", "--encoding"]),
+        ("text,größe\na,b\n".encode("latin-1"), ["expected UTF-8"]),
+    ],
+    ids=["empty", "blank header", "no text column", "UTF-16", "Latin-1"],
+)
+def test_an_input_that_cannot_be_read_is_wrong_use(
+    run: Run, bundle: Path, tmp_path: Path, data: bytes, said: list[str]
+) -> None:
+    (tmp_path / "in.csv").write_bytes(data)
+    line = error_line(run("score", tmp_path / "in.csv", "--bundle", bundle, "--quiet"))
+    assert all(part in line for part in [str(tmp_path / "in.csv"), *said])
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+@pytest.mark.parametrize("command", ["score", "evaluate"])
+def test_a_column_that_is_not_there_is_answered_with_those_that_are(
+    run: Run, bundle: Path, reviews: Path, command: str
+) -> None:
+    data: list[str | Path] = [reviews] if command == "score" else ["--data", reviews]
+    line = error_line(run(command, *data, "--bundle", bundle, "--text-column", "words"))
+    assert "no column 'words'; it has: id, review, label" in line
+
+
+@pytest.mark.parametrize("share", ["lots", "-1", "120%", ""])
+def test_a_share_of_rejects_that_is_none_is_wrong_use(run: Run, bundle: Path, reviews: Path, share: str) -> None:
+    assert "--max-rejects" in error_line(run("score", reviews, "--bundle", bundle, f"--max-rejects={share}"))
+
+
+# --- snapshots -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export", "verify"])
+def test_a_missing_snapshot_is_answered_with_the_command_that_makes_one(
+    run: Run, bundle: Path, tmp_path: Path, command: str
+) -> None:
+    place = {
+        "evaluate": ["--data", "sample"],
+        "export": ["--out", str(tmp_path / "bundle")],
+        "verify": [str(bundle)],
+    }[command]
+    line = error_line(run(command, *place, "--snapshot", tmp_path / "none"))
+    assert "no snapshot here; make one: toolchain train --out" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_snapshot_is_one_line_for_a_user_too(tmp_path: Path) -> None:
+    assert "toolchain train" in error_line(in_a_process("export", cwd=tmp_path))
+
+
+def test_a_bare_state_dict_under_the_same_name_is_recognised(run: Run, snapshot: Snapshot, tmp_path: Path) -> None:
+    torch.save(dict(snapshot.state), tmp_path / FILE)
+    line = error_line(run("export", "--snapshot", tmp_path, "--out", tmp_path / "bundle"))
+    assert "a bare state_dict" in line
+    assert "toolchain train" in line
+
+
+@pytest.mark.parametrize("kind", ["text", "nothing", "zeros", "cut", "other values", "program"])
+def test_a_file_that_is_no_snapshot_is_refused(run: Run, snapshot_folder: Path, tmp_path: Path, kind: str) -> None:
+    file = tmp_path / FILE
+    if kind == "other values":
+        torch.save({"format": 1, "model": "BasicGRU"}, file)
+    elif kind == "program":
+        torch.save({"format": 1, "model": Path("x")}, file)
+    else:
+        whole = (snapshot_folder / FILE).read_bytes()
+        file.write_bytes({"text": b"not a snapshot\n", "nothing": b"", "zeros": bytes(500), "cut": whole[:-999]}[kind])
+    line = error_line(run("export", "--snapshot", tmp_path, "--out", tmp_path / "bundle"))
+    assert str(file) in line
+    assert "snapshot" in line
+    assert not (tmp_path / "bundle").exists()
+
+
+# --- bundles ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["score", "inspect", "verify", "evaluate"])
+def test_a_missing_bundle_is_answered_with_the_command_that_makes_one(
+    run: Run, reviews: Path, tmp_path: Path, command: str
+) -> None:
+    none = tmp_path / "none"
+    arguments = {
+        "score": [reviews, "--bundle", none],
+        "evaluate": ["--data", reviews, "--bundle", none],
+    }.get(command, [none])
+    assert "no bundle here; make one: toolchain export" in error_line(run(command, *arguments))
+
+
+@pytest.fixture
+def own_bundle(bundle: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return shutil.copytree(bundle, tmp_path / "bundle")
+
+
+def _change_manifest(bundle: Path, old: str, new: str) -> None:
+    manifest = bundle / "manifest.json"
+    text = manifest.read_text(encoding="utf-8")
+    assert old in text
+    manifest.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", ["score", "inspect", "verify"])
+def test_a_bundle_of_a_newer_format_asks_for_a_newer_program(
+    run: Run, own_bundle: Path, reviews: Path, command: str
+) -> None:
+    _change_manifest(own_bundle, '"format_version": 1', '"format_version": 2')
+    arguments = [reviews, "--bundle", own_bundle] if command == "score" else [own_bundle]
+    assert "bundle format 2, newer than this program reads; upgrade" in error_line(run(command, *arguments))
+
+
+@pytest.mark.parametrize("command", ["score", "inspect", "verify"])
+def test_one_flipped_byte_of_a_model_is_found_by_its_digest(
+    run: Run, own_bundle: Path, reviews: Path, command: str
+) -> None:
+    model = own_bundle / "model.onnx"
+    data = bytearray(model.read_bytes())
+    data[len(data) // 2] ^= 1
+    model.write_bytes(data)
+    arguments = [reviews, "--bundle", own_bundle] if command == "score" else [own_bundle]
+    line = error_line(run(command, *arguments))
+    assert f"{model}: its SHA-256 is not the one in the manifest" in line
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/b", "..", "a\\\\b"])
+def test_a_manifest_that_lists_a_file_elsewhere_is_refused(run: Run, own_bundle: Path, name: str) -> None:
+    _change_manifest(own_bundle, '"vocab.txt": {', f'"{name}": {{')
+    assert "leaves the bundle's folder" in error_line(run("inspect", own_bundle))
+
+
+def test_a_link_in_place_of_a_file_is_refused(run: Run, own_bundle: Path, bundle: Path) -> None:
+    (own_bundle / "vocab.txt").unlink()
+    (own_bundle / "vocab.txt").symlink_to(bundle / "vocab.txt")
+    assert "vocab.txt" in error_line(run("inspect", own_bundle))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"format_version": "1"}', '{"format_version": 1}'])
+def test_a_manifest_that_is_none_is_refused(run: Run, own_bundle: Path, text: str) -> None:
+    (own_bundle / "manifest.json").write_text(text)
+    assert "manifest.json: damaged" in error_line(run("inspect", own_bundle))
+
+
+@pytest.mark.parametrize("command", ["score", "evaluate", "verify"])
+def test_a_provider_that_is_not_installed_is_answered_with_those_that_are(
+    run: Run, bundle: Path, reviews: Path, command: str
+) -> None:
+    arguments: dict[str, list[str | Path]] = {
+        "score": [reviews, "--bundle", bundle],
+        "evaluate": ["--data", reviews, "--bundle", bundle],
+        "verify": [bundle],
+    }
+    line = error_line(run(command, *arguments[command], "--provider", "warp"))
+    assert "the provider 'warp' is not installed; installed: " in line
+    assert "cpu" in line.split("installed: ")[1]
+
+
+# --- training and exporting ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"review,label\n,neg\n \t,pos\na,\n", "holds no labelled review; the first row that was left out: "),
+        (b"review,label\n", "holds no labelled review"),
+        (b"review,label\n" + b"a dull film,neg\n" * 30, "every review has the label 'neg'; expected two or more"),
+        (b"review,label\na,neg\nb,pos\n", "too few to split"),
+        (b"review,stars\na,1\n", "no column named like label"),
+        ("review,label\na,neg\n".encode("utf-16"), "UTF-16"),
+    ],
+    ids=["no usable row", "no row", "one label", "too few", "no label column", "UTF-16"],
+)
+def test_data_that_cannot_be_trained_on_is_refused(run: Run, tmp_path: Path, data: bytes, said: str) -> None:
+    (tmp_path / "train.csv").write_bytes(data)
+    line = error_line(run("train", "--data", tmp_path / "train.csv", "--epochs", "1", "--out", tmp_path / "snapshot"))
+    assert said in line
+    assert str(tmp_path / "train.csv") in line
+    assert not (tmp_path / "snapshot").exists()
+
+
+def test_an_unknown_recipe_is_answered_with_those_there_are(run: Run, tmp_path: Path) -> None:
+    line = error_line(run("train", "--recipe", "lstm", "--data", "sample", "--out", tmp_path / "snapshot"))
+    assert "--recipe lstm: expected one of gru, rnn, rnn-cell" in line
+
+
+def test_an_unknown_format_is_answered_with_those_there_are(run: Run, snapshot_folder: Path, tmp_path: Path) -> None:
+    line = error_line(run("export", "--format", "tflite", "--snapshot", snapshot_folder, "--out", tmp_path / "bundle"))
+    said, named = line.split(": expected one of ")
+    assert said == "error: --format tflite"
+    assert {"onnx", "onnx-cpu", "onnx-explain", "torchscript", "onnx-ids", "pt2", "all"} == set(named.split(", "))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_never_replaces_a_folder_that_is_no_bundle(run: Run, snapshot_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("three years")
+    line = error_line(run("export", "--format", "onnx", "--snapshot", snapshot_folder, "--out", tmp_path / "mine"))
+    assert "is not a bundle" in line
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "three years"
+
+
+@pytest.mark.parametrize("side", ["bundle", "snapshot"])
+def test_a_label_that_the_model_does_not_know_is_named_beside_those_it_knows(
+    run: Run, bundle: Path, snapshot_folder: Path, tmp_path: Path, side: str
+) -> None:
+    (tmp_path / "in.csv").write_bytes(b"review,label\ngood,pos\nso so,meh\n")
+    model = bundle if side == "bundle" else snapshot_folder
+    line = error_line(run("evaluate", "--data", tmp_path / "in.csv", f"--{side}", model))
+    assert "the label 'meh'; the model knows neg, pos" in line
+
+
+# --- places that cannot be written -----------------------------------------------------------------------------------
+
+
+def test_predictions_in_a_folder_that_is_not_there_are_wrong_use(
+    run: Run, bundle: Path, reviews: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "none" / "predictions.csv"
+    assert str(place) in error_line(run("evaluate", "--data", reviews, "--bundle", bundle, "--predictions", place))
+
+
+@pytest.mark.parametrize("command", ["train", "export"])
+def test_a_result_below_a_file_is_wrong_use(run: Run, reviews: Path, snapshot_folder: Path, command: str) -> None:
+    arguments: dict[str, list[str | Path]] = {
+        "train": ["--data", "sample", "--recipe", "rnn-cell", "--epochs", "1"],
+        "export": ["--snapshot", snapshot_folder, "--format", "onnx"],
+    }
+    assert str(reviews) in error_line(run(command, *arguments[command], "--out", reviews / "result"))
+
+
+def test_a_full_disk_is_one_line(bundle: Path, reviews: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        ended = in_a_process("score", reviews, "-o", "-", "--bundle", bundle, "-q", stdout=full.fileno())
+    assert "No space left on device" in error_line(ended)
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_debug_option_shows_the_traceback_instead() -> None:
+    ended = in_a_process("--debug", "inspect", "/none")
+    assert ended.status == 1
+    assert "Traceback" in ended.stderr
+
+
+def test_doctor_says_what_takes_a_session(run: Run) -> None:
+    findings = {finding["what"]: finding for finding in json.loads(run("doctor", "--json").stdout)}
+    assert findings["provider cpu"]["ok"] is True
+    assert findings["training and export"]["ok"] is True
+    assert int(findings["cores"]["state"]) >= 1
+    ended = run("doctor")
+    assert ended.status == 0
+    assert all(what in ended.stdout for what in findings)
+
+
+def test_inspect_shows_what_a_bundle_is(run: Run, bundle: Path) -> None:
+    manifest = json.loads(run("inspect", bundle, "--json").stdout)
+    assert manifest == json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["labels"] == ["neg", "pos"]
+    ended = run("inspect", bundle)
+    assert ended.status == 0
+    assert "neg, pos" in ended.stdout
+    assert all(name in ended.stdout for name in manifest["files"])
+
+
+def test_evaluate_says_the_loss_and_the_accuracy_and_writes_every_prediction(
+    run: Run, bundle: Path, snapshot_folder: Path, reviews: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "predictions.csv"
+    exported = json.loads(
+        run("evaluate", "--data", reviews, "--bundle", bundle, "--predictions", place, "--json").stdout
+    )
+    original = json.loads(run("evaluate", "--data", reviews, "--snapshot", snapshot_folder, "--json").stdout)
+    assert exported["reviews"] == original["reviews"] == 2
+    assert exported["accuracy"] == original["accuracy"]
+    assert exported["loss"] == pytest.approx(original["loss"], abs=1e-4)
+    lines = place.read_text().splitlines()
+    assert lines[0] == "row,label,prediction,confidence"
+    assert [line.split(",")[:2] for line in lines[1:]] == [["1", "neg"], ["2", "pos"]]

@@ -1,0 +1,65 @@
+"""The model in the box: what `toolchain score` takes before anyone has trained anything."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from export.bundle import open_bundle
+from tests.conftest import score_command
+from toolchain.release.release import verify_bundle
+from toolchain.scoring.scorer import BOX, Scorer
+
+MAX_BYTES = 8_000_000
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    path = tmp_path / "reviews.csv"
+    path.write_text("review\nA wonderful and moving film.\nA boring mess; what a waste of time.\n", encoding="utf-8")
+    return path
+
+
+def test_score_takes_it_where_there_is_no_bundle_and_says_so(reviews: Path) -> None:
+    done = score_command(reviews.name, cwd=reviews.parent)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("model in the box (gru-lm trained on IMDB)")
+    rows = (reviews.parent / "reviews.scored.csv").read_text(encoding="utf-8").splitlines()
+    assert ",pos," in rows[1]
+    assert ",neg," in rows[2]
+
+
+def test_a_bundle_of_ones_own_goes_first(reviews: Path, onnx_bundle: Path) -> None:
+    shutil.copytree(onnx_bundle, reviews.parent / "bundle")
+    done = score_command(reviews.name, cwd=reviews.parent)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("model bundle/model.cpu.onnx on cpu")
+
+
+def test_a_missing_bundle_that_was_named_is_not_replaced_by_it(reviews: Path) -> None:
+    done = score_command(reviews.name, "--bundle", "mine", cwd=reviews.parent)
+    assert done.returncode == 2
+    assert "mine" in done.stderr
+
+
+def test_python_finds_it_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Scorer() as scorer:
+        assert scorer.bundle.folder == BOX
+        assert [prediction.label for prediction in scorer.score(["Superb.", "Awful."])] == ["pos", "neg"]
+
+
+def test_it_is_small_and_still_says_what_pytorch_said() -> None:
+    assert sum(path.stat().st_size for path in BOX.iterdir()) < MAX_BYTES
+    verification = verify_bundle(open_bundle(BOX), None)
+    assert verification.passed
+    assert verification.comparisons
+
+
+def test_its_card_says_where_it_comes_from() -> None:
+    card = (BOX / "README.md").read_text(encoding="utf-8")
+    for fact in ("IMDB", "accuracy", "settings", "versions", "SHA-256"):
+        assert fact in card
+    about = (BOX / "ABOUT.md").read_text(encoding="utf-8")
+    for fact in ("toolchain train", "toolchain export", "Maas", "research"):
+        assert fact in about

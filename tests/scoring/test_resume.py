@@ -1,0 +1,343 @@
+"""What a killed, stopped or damaged scoring job promises: nothing is lost twice, and the end is the undisturbed one."""
+
+import csv
+import gzip
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+import toolchain.scoring.job
+from toolchain.corpus.corpus import read_reviews
+from toolchain.errors import UsageError
+from toolchain.scoring.job import Interrupted, Options, Summary, score_file
+from toolchain.scoring.journal import JOURNAL
+from toolchain.scoring.scorer import Scorer
+
+ROWS = 12_000
+WINDOW = 200
+# How often a job is killed, by the ending of its input, and when: the windows before, and seconds behind them.
+KILLED = {".csv": 5, ".jsonl": 5, ".csv.gz": 5, ".jsonl.gz": 4, ".parquet": 6}
+MOMENTS = random.Random(0)
+JOB = """
+import sys, toolchain.scoring.job
+from toolchain.cli.app import app
+toolchain.scoring.job.WINDOW_ROWS = int(sys.argv[1])
+app(["score", *sys.argv[2:]], prog_name="toolchain")
+"""
+
+
+def write_rows(path: Path, texts: list[str], rows: int) -> Path:
+    """`rows` rows that repeat the first words of `texts`; every 50th has no text."""
+    values = [
+        (number, "" if number % 50 == 7 else " ".join(texts[number % len(texts)].split()[:6])) for number in range(rows)
+    ]
+    if path.suffix == ".parquet":
+        table = pyarrow.table(dict(zip(("id", "text"), map(list, zip(*values, strict=True)), strict=True)))
+        pyarrow.parquet.write_table(table, path, row_group_size=WINDOW * 7 // 2)
+        return path
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "wt", encoding="utf-8", newline="") as file:
+        if ".csv" in path.suffixes:
+            csv.writer(file, lineterminator="\n").writerows([("id", "text"), *values])
+        else:
+            file.writelines(json.dumps({"id": number, "text": text}) + "\n" for number, text in values)
+    return path
+
+
+def job(*arguments: str | Path, window: int = WINDOW) -> subprocess.Popen[str]:
+    """`toolchain score` with small windows, in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", JOB, str(window), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_for_windows(output: Path, windows: int, process: subprocess.Popen[str]) -> None:
+    """Until the journal names as many windows, while the job is under way."""
+    journal = parts(output) / JOURNAL
+    while not journal.exists() or journal.read_bytes().count(b"\n") <= windows:
+        assert process.poll() is None, f"the job ended before its window {windows}"
+        time.sleep(0.001)
+
+
+def parts(output: Path) -> Path:
+    return output.with_name(output.name + ".parts")
+
+
+def rejects(output: Path) -> Path:
+    return output.with_name(output.name + ".rejected.jsonl")
+
+
+@pytest.fixture(scope="module")
+def texts(sample_csv: Path) -> list[str]:
+    return read_reviews(sample_csv).texts
+
+
+@pytest.fixture(scope="module")
+def undisturbed(bundle: Path, texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """By file ending: a folder with `in`, and with `out` and its rejects as a run that nothing stopped wrote them."""
+    folders = {}
+    for suffix in KILLED:
+        folders[suffix] = tmp_path_factory.mktemp("undisturbed")
+        source, output = folders[suffix] / f"in{suffix}", folders[suffix] / f"out{suffix}"
+        process = job(write_rows(source, texts, ROWS), "-o", output, "--bundle", bundle)
+        _, messages = process.communicate(timeout=120)
+        assert process.returncode == 0, messages
+        if suffix == ".parquet":
+            assert pyarrow.parquet.read_metadata(output).num_rows == ROWS - ROWS // 50
+            continue
+        scored = gzip.decompress(output.read_bytes()) if suffix.endswith(".gz") else output.read_bytes()
+        assert scored.count(b"\n") == ROWS - ROWS // 50 + (".csv" in suffix)
+    return folders
+
+
+@pytest.mark.parametrize(
+    ("suffix", "windows", "delay"),
+    [
+        (suffix, windows, MOMENTS.uniform(0, 0.01))
+        for suffix, times in KILLED.items()
+        for windows in sorted(MOMENTS.sample(range(1, ROWS // WINDOW * 3 // 4), times))
+    ],
+)
+def test_a_killed_job_goes_on_where_it_was_and_ends_as_an_undisturbed_one(
+    suffix: str, windows: int, delay: float, bundle: Path, undisturbed: dict[str, Path], tmp_path: Path
+) -> None:
+    source, output = undisturbed[suffix] / f"in{suffix}", tmp_path / f"out{suffix}"
+    process = job(source, "-o", output, "--bundle", bundle)
+    wait_for_windows(output, windows, process)
+    time.sleep(delay)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not output.exists()
+    assert not rejects(output).exists()
+
+    again = job(source, "-o", output, "--bundle", bundle, "--json")
+    printed, messages = again.communicate(timeout=120)
+    assert again.returncode == 0, messages
+    (summary,) = json.loads(printed)
+    assert windows * WINDOW <= summary["resumed"] < ROWS
+    assert (summary["rows"], summary["scored"], summary["rejected"]) == (ROWS, ROWS - ROWS // 50, ROWS // 50)
+    assert output.read_bytes() == (undisturbed[suffix] / output.name).read_bytes()
+    assert not parts(output).exists()
+    lines = [json.loads(line) for line in rejects(output).read_bytes().splitlines()]
+    assert lines == [json.loads(line) for line in rejects(undisturbed[suffix] / output.name).read_bytes().splitlines()]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_job_says_how_to_go_on_and_goes_on(
+    number: signal.Signals, status: int, bundle: Path, undisturbed: dict[str, Path], tmp_path: Path
+) -> None:
+    source, output = undisturbed[".csv"] / "in.csv", tmp_path / "out.csv"
+    process = job(source, "-o", output, "--bundle", bundle)
+    wait_for_windows(output, 5, process)
+    process.send_signal(number)
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "interrupted:" in messages
+    assert "run the same command again to continue" in messages
+    assert "Traceback" not in messages
+    assert not output.exists()
+
+    again = job(source, "-o", output, "--bundle", bundle)
+    _, messages = again.communicate(timeout=120)
+    assert again.returncode == 0
+    assert "from an interrupted run" in messages
+    assert output.read_bytes() == (undisturbed[".csv"] / "out.csv").read_bytes()
+    assert not parts(output).exists()
+
+
+# --- an unfinished run of ten windows, in this process ---------------------------------------------------------------
+
+
+class Unfinished:
+    """A folder with a job of ten windows of which a run has finished five before it was stopped."""
+
+    def __init__(self, folder: Path, bundle: Path, texts: list[str]) -> None:
+        self.bundle = shutil.copytree(bundle, folder / "bundle")
+        self.source = write_rows(folder / "in.csv", texts, 500)
+        self.output = folder / "out.csv"
+        self.expected = folder / "expected.csv"
+        self.run(output=self.expected)
+        calls = iter(range(100))
+        with pytest.raises(Interrupted, match="250 rows"):
+            self.run(stopping=lambda: next(calls) == 4)
+        assert parts(self.output).is_dir()
+        assert not self.output.exists()
+
+    def run(
+        self, options: Options | None = None, output: Path | None = None, stopping: Callable[[], bool] = lambda: False
+    ) -> Summary:
+        with Scorer(self.bundle, "cpu") as scorer:
+            target = str(output or self.output)
+            return score_file(scorer, str(self.source), target, options or Options(), stopping=stopping)
+
+    def is_as_expected(self) -> bool:
+        return self.output.read_bytes() == self.expected.read_bytes() and not parts(self.output).exists()
+
+
+@pytest.fixture
+def unfinished(bundle: Path, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Unfinished:
+    monkeypatch.setattr(toolchain.scoring.job, "WINDOW_ROWS", 50)
+    return Unfinished(tmp_path, bundle, texts)
+
+
+def test_a_stopped_run_goes_on_with_the_windows_that_are_missing(unfinished: Unfinished) -> None:
+    assert unfinished.run().resumed == 250
+    assert unfinished.is_as_expected()
+
+
+def test_a_run_that_was_stopped_behind_its_last_window_has_only_the_joining_left(unfinished: Unfinished) -> None:
+    calls = iter(range(100))
+    with pytest.raises(Interrupted, match="500 rows"):
+        unfinished.run(stopping=lambda: next(calls) == 4)
+    assert not unfinished.output.exists()
+    assert unfinished.run().resumed == 500
+    assert unfinished.is_as_expected()
+
+
+def test_a_job_stopped_again_and_again_comes_to_its_end(unfinished: Unfinished) -> None:
+    for windows in range(6, 11):
+        with pytest.raises(Interrupted, match=f"{windows * 50} rows"):
+            unfinished.run(stopping=lambda: True)
+    assert unfinished.run().resumed == 500
+    assert unfinished.is_as_expected()
+
+
+def _cut_last_line(folder: Path) -> None:
+    journal = folder / JOURNAL
+    os.truncate(journal, journal.stat().st_size - 10)
+
+
+def _tear_line(folder: Path) -> None:
+    with (folder / JOURNAL).open("ab") as file:
+        file.write(b'{"window": 5, "sco')
+
+
+def _zero_line(folder: Path) -> None:
+    with (folder / JOURNAL).open("ab") as file:
+        file.write(b"\0" * 100 + b"\n")
+
+
+def _cut_first_line(folder: Path) -> None:
+    os.truncate(folder / JOURNAL, 10)
+
+
+def _empty_journal(folder: Path) -> None:
+    os.truncate(folder / JOURNAL, 0)
+
+
+def _no_journal(folder: Path) -> None:
+    (folder / JOURNAL).unlink()
+
+
+def _cut_part(folder: Path) -> None:
+    part = folder / "000000003.rows"
+    os.truncate(part, part.stat().st_size - 5)
+
+
+def _no_part(folder: Path) -> None:
+    (folder / "000000000.rejects").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "kept"),
+    [
+        (_cut_last_line, 200),
+        (_tear_line, 250),
+        (_zero_line, 250),
+        (_cut_first_line, 0),
+        (_empty_journal, 0),
+        (_no_journal, 0),
+        (_cut_part, 150),
+        (_no_part, 0),
+    ],
+)
+def test_damaged_parts_are_made_again_and_whole_ones_kept(
+    unfinished: Unfinished, damage: Callable[[Path], None], kept: int
+) -> None:
+    damage(parts(unfinished.output))
+    with pytest.raises(Interrupted, match=f"{kept + 50} rows"):
+        unfinished.run(stopping=lambda: True)
+    assert unfinished.run().resumed == kept + 50
+    assert unfinished.is_as_expected()
+
+
+def _longer_input(unfinished: Unfinished) -> Options:
+    with unfinished.source.open("a") as file:
+        file.write("500,one more\n")
+    return Options()
+
+
+def _input_of_the_same_length(unfinished: Unfinished) -> Options:
+    data = bytearray(unfinished.source.read_bytes())
+    data[-3] ^= 1
+    unfinished.source.write_bytes(data)
+    return Options()
+
+
+def _other_model(unfinished: Unfinished) -> Options:
+    manifest = unfinished.bundle / "manifest.json"
+    values: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+    values["training"]["recipe"] = "another"
+    manifest.write_text(json.dumps(values), encoding="utf-8")
+    return Options()
+
+
+def _other_column(unfinished: Unfinished) -> Options:
+    return Options(text_column="id")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_longer_input, "another input contents"),
+        (_input_of_the_same_length, "another input contents"),
+        (_other_model, "another model"),
+        (_other_column, "another text column"),
+    ],
+)
+def test_parts_of_another_job_are_refused_and_kept_until_told_to_start_over(
+    unfinished: Unfinished, change: Callable[[Unfinished], Options], reason: str
+) -> None:
+    options = change(unfinished)
+    before = (parts(unfinished.output) / JOURNAL).read_bytes()
+    with pytest.raises(UsageError, match=f"{reason}.*--no-resume"):
+        unfinished.run(options)
+    assert (parts(unfinished.output) / JOURNAL).read_bytes() == before
+    assert not unfinished.output.exists()
+    fresh = Options(text_column=options.text_column, resume=False)
+    assert unfinished.run(fresh).resumed == 0
+    unfinished.run(fresh, output=unfinished.expected)
+    assert unfinished.is_as_expected()
+
+
+def test_the_command_refuses_another_job_with_status_2_and_starts_over_when_told(unfinished: Unfinished) -> None:
+    _longer_input(unfinished)
+    arguments: list[str | Path] = [unfinished.source, "-o", unfinished.output, "--bundle", unfinished.bundle, "--quiet"]
+    refused = job(*arguments, window=50)
+    _, messages = refused.communicate(timeout=60)
+    assert refused.returncode == 2
+    assert messages.startswith("error:")
+    assert messages.count("\n") == 1
+    assert "another input contents" in messages
+    started_over = job(*arguments, "--no-resume", window=50)
+    assert started_over.communicate(timeout=60) == ("", "")
+    assert started_over.returncode == 0
+    assert unfinished.output.read_bytes().count(b"\n") == 1 + 501 - 10
+    assert not parts(unfinished.output).exists()

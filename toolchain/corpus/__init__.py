@@ -1,0 +1,1 @@
+"""Labelled reviews for training and evaluation: read, split, checked."""

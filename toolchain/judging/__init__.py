@@ -1,0 +1,1 @@
+"""How good a model is, how two differ, how fast one runs, and what this machine can run."""

@@ -1,0 +1,1 @@
+"""Figures over many answers: calibration, drift, accuracy by class, thresholds."""

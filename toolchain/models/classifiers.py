@@ -1,0 +1,204 @@
+"""The classifiers: the three documented ones, each answering from the state after its last token, and a pooled one."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from export.spec import BELOW_STATES, Pool, Specification
+from export.text import PADDING_ID, UNKNOWN_ID
+from toolchain.models.recurrence import gru_states
+
+
+def last_states(states: Tensor, lengths: Tensor) -> Tensor:
+    """The state after each row's own last token, zero for a row without one: [batch, time, hidden] -> [batch, hidden].
+
+    The source reads `states[:, -1, :]`, which is the state after the padding of the longest review in the batch.
+    """
+    rows = torch.arange(states.shape[0], device=states.device)
+    last = states[rows, (lengths - 1).clamp(min=0)]
+    return last * (lengths > 0).unsqueeze(1)
+
+
+def pooled_states(states: Tensor, lengths: Tensor, pooling: Sequence[Pool]) -> Tensor:
+    """The pools of each row's own states side by side: [batch, time, hidden] -> [batch, hidden * pools].
+
+    The last state, the largest of each unit and the mean. All are zero for a row without a token, and so are their
+    gradients.
+    """
+    has_token = (lengths > 0).unsqueeze(1)
+    own = (torch.arange(states.shape[1], device=states.device) < lengths.unsqueeze(1)).unsqueeze(2)
+    pools = []
+    for pool in pooling:
+        if pool == "last":
+            pools.append(last_states(states, lengths))
+        elif pool == "max":
+            pools.append(states.masked_fill(~own, BELOW_STATES).amax(1) * has_token)
+        else:
+            pools.append(states.masked_fill(~own, 0.0).sum(1) / lengths.clamp(min=1).unsqueeze(1))
+    return torch.cat(pools, 1)
+
+
+class BasicGRU(nn.Module):
+    """Embedding -> GRU -> dropout -> Linear, the walk-through's `BasicGRU`."""
+
+    portable_names: ClassVar[dict[str, str]] = {"embed.": "embedding.", "gru.": "recurrent.", "out.": "head.0."}
+
+    def __init__(
+        self, n_layers: int, hidden_dim: int, n_vocab: int, embed_dim: int, n_classes: int, dropout_p: float = 0.5
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(n_vocab, embed_dim)
+        self.gru = nn.GRU(embed_dim, hidden_dim, num_layers=n_layers, batch_first=True)
+        self.dropout = nn.Dropout(dropout_p)
+        self.out = nn.Linear(hidden_dim, n_classes)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """ids [batch, time], padded on the right, and lengths [batch] -> logits [batch, classes]."""
+        states = gru_states(self.gru, self.embed(ids.t()).transpose(0, 1))
+        logits: Tensor = self.out(self.dropout(last_states(states, lengths)))
+        return logits
+
+
+class BasicRNN(nn.Module):
+    """The same with a plain tanh RNN, the walk-through's `BasicRNN`."""
+
+    portable_names: ClassVar[dict[str, str]] = {"embed.": "embedding.", "rnn.": "recurrent.", "out.": "head.0."}
+
+    def __init__(
+        self, n_layers: int, hidden_dim: int, n_vocab: int, embed_dim: int, n_classes: int, dropout_p: float = 0.5
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(n_vocab, embed_dim)
+        self.rnn = nn.RNN(embed_dim, hidden_dim, num_layers=n_layers, batch_first=True)
+        self.dropout = nn.Dropout(dropout_p)
+        self.out = nn.Linear(hidden_dim, n_classes)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """ids [batch, time], padded on the right, and lengths [batch] -> logits [batch, classes]."""
+        states, _ = self.rnn(self.embed(ids))
+        logits: Tensor = self.out(self.dropout(last_states(states, lengths)))
+        return logits
+
+
+class PooledGRU(nn.Module):
+    """Embedding -> GRU -> pools of its states -> dropout -> Linear, with dropout of words and of input channels.
+
+    In training `word_dropout` is the share of tokens that become `<unk>`, and `input_dropout` the share of a review's
+    embedding channels that are dropped for all its steps alike (Gal and Ghahramani 2016, arXiv:1512.05287).
+    """
+
+    portable_names: ClassVar[dict[str, str]] = BasicGRU.portable_names
+
+    def __init__(
+        self,
+        n_layers: int,
+        hidden_dim: int,
+        n_vocab: int,
+        embed_dim: int,
+        n_classes: int,
+        pooling: Sequence[Pool],
+        dropout_p: float = 0.5,
+        input_dropout: float = 0.0,
+        word_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.pooling = tuple(pooling)
+        self.word_dropout = word_dropout
+        self.embed = nn.Embedding(n_vocab, embed_dim)
+        self.input_dropout = nn.Dropout1d(input_dropout)
+        self.gru = nn.GRU(embed_dim, hidden_dim, num_layers=n_layers, batch_first=True)
+        self.dropout = nn.Dropout(dropout_p)
+        self.out = nn.Linear(hidden_dim * len(self.pooling), n_classes)
+
+    def forward(self, ids: Tensor, lengths: Tensor, noise: Tensor | None = None) -> Tensor:
+        """ids [batch, time], padded on the right, and lengths [batch] -> logits [batch, classes].
+
+        `noise` [batch, time, embedding] is added to the embedding.
+        """
+        if self.training and self.word_dropout:
+            dropped = torch.rand(ids.shape, device=ids.device) < self.word_dropout
+            ids = ids.masked_fill(dropped & (ids != PADDING_ID), UNKNOWN_ID)
+        embedded = self.embed(ids.t()).transpose(0, 1)
+        if noise is not None:
+            embedded = embedded + noise
+        states = gru_states(self.gru, self.input_dropout(embedded.transpose(1, 2)).transpose(1, 2))
+        logits: Tensor = self.out(self.dropout(pooled_states(states, lengths, self.pooling)))
+        return logits
+
+
+class RNNCellClassifier(nn.Module):
+    """An `RNNCell` stepped over time by hand, then Linear -> ReLU -> Linear."""
+
+    def __init__(
+        self, n_layers: int, hidden_dim: int, n_vocab: int, embed_dim: int, n_classes: int, head_dim: int
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(n_vocab, embed_dim)
+        self.cells = nn.ModuleList(
+            nn.RNNCell(hidden_dim if layer else embed_dim, hidden_dim) for layer in range(n_layers)
+        )
+        self.fc = nn.Linear(hidden_dim, head_dim)
+        self.out = nn.Linear(head_dim, n_classes)
+        self.portable_names: dict[str, str] = {"embed.": "embedding.", "fc.": "head.0.", "out.": "head.1."} | {
+            f"cells.{layer}.{name}": f"recurrent.{name}_l{layer}"
+            for layer in range(n_layers)
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        }
+
+    def states(self, ids: Tensor) -> Tensor:
+        """The top layer's state after each token: ids [batch, time] -> [batch, time, hidden]."""
+        steps = self.embed(ids)
+        hidden = [steps.new_zeros(ids.shape[0], self.fc.in_features) for _ in self.cells]
+        states = []
+        for step in steps.unbind(1):
+            for layer, cell in enumerate(self.cells):
+                step = hidden[layer] = cell(step, hidden[layer])
+            states.append(step)
+        return torch.stack(states, 1)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """ids [batch, time], padded on the right, and lengths [batch] -> logits [batch, classes]."""
+        logits: Tensor = self.out(torch.relu(self.fc(last_states(self.states(ids), lengths))))
+        return logits
+
+
+Model = BasicGRU | BasicRNN | PooledGRU | RNNCellClassifier
+
+
+def build_model(
+    name: str,
+    specification: Specification,
+    vocabulary_size: int,
+    dropout: float,
+    input_dropout: float = 0.0,
+    word_dropout: float = 0.0,
+) -> Model:
+    """An untrained model of the class `name` (see `Recipe.model`) with the specification's sizes.
+
+    `input_dropout` and `word_dropout` are `PooledGRU`'s alone.
+    """
+    sizes = (
+        specification.layers,
+        specification.hidden,
+        vocabulary_size,
+        specification.embedding,
+        len(specification.labels),
+    )
+    if name == "PooledGRU":
+        return PooledGRU(*sizes, specification.pooling, dropout, input_dropout, word_dropout)
+    if name == "RNNCellClassifier":
+        return RNNCellClassifier(*sizes, head_dim=specification.head[0])
+    return BasicGRU(*sizes, dropout) if name == "BasicGRU" else BasicRNN(*sizes, dropout)
+
+
+def portable_weights(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, NDArray[np.float32]]:
+    """A model's `state_dict` under the names `export.spec.Specification.weight_shapes` gives."""
+    weights = {}
+    for name, tensor in state.items():
+        prefix = next(prefix for prefix in names if name.startswith(prefix))
+        weights[names[prefix] + name.removeprefix(prefix)] = tensor.detach().cpu().numpy()
+    return weights

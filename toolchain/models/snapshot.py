@@ -1,0 +1,165 @@
+"""The training side's file: `txtclassification.pt`, with everything an export needs, read without unpickling."""
+
+import os
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from export.spec import Classifier, InvalidClassifier, Specification
+from export.text import PADDING_ID, encode, lookup_table
+from toolchain.errors import UsageError
+from toolchain.models.classifiers import Model, build_model, portable_weights
+from toolchain.models.token_logits import running_logits
+
+FILE = "txtclassification.pt"
+FORMAT = 1
+_BATCH_TOKENS = 1 << 15
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A trained model: its class, specification, vocabulary and weights, and how it came about (`training`)."""
+
+    model: str
+    specification: Specification
+    vocabulary: list[str]
+    state: Mapping[str, Tensor]
+    training: Mapping[str, Any]
+
+    def build(self) -> Model:
+        """The PyTorch model, in evaluation mode on the CPU."""
+        model = build_model(self.model, self.specification, len(self.vocabulary), dropout=0.0)
+        model.load_state_dict(dict(self.state))
+        return model.eval()
+
+    def classifier(self) -> Classifier:
+        """What `export` takes."""
+        weights = portable_weights(self.state, self.build().portable_names)
+        return Classifier(self.specification, self.vocabulary, weights)
+
+    def reference(self) -> Callable[[Sequence[str]], NDArray[np.float32]]:
+        """PyTorch's own answer, the reference of every parity proof: texts -> logits [texts, classes]."""
+        answer, tokenizer = self.answer_tokens(), self.specification.tokenizer
+        return lambda texts: answer([tokenizer.tokenize(text) for text in texts])
+
+    def answer_tokens(self) -> Callable[[Sequence[Sequence[str]]], NDArray[np.float32]]:
+        """The same for texts that are cut into tokens."""
+        model = self.build()
+        table = lookup_table(self.vocabulary)
+        limit = self.specification.max_tokens
+
+        def logits(texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+            rows = [encode(tokens[:limit], table) for tokens in texts]
+            results = np.empty((len(rows), len(self.specification.labels)), np.float32)
+            with torch.inference_mode():
+                for batch, ids, lengths in _batches(rows):
+                    results[batch] = model(ids, lengths).numpy()
+            return results
+
+        return logits
+
+    def shares_reference(self) -> Callable[[Sequence[str]], list[NDArray[np.float32]]]:
+        """PyTorch's own shares: texts -> of each the change of the logits by every token read, [tokens, classes]."""
+        model = self.build()
+        table = lookup_table(self.vocabulary)
+        specification = self.specification
+
+        def shares(texts: Sequence[str]) -> list[NDArray[np.float32]]:
+            rows = [encode(specification.tokenizer.tokenize(text)[: specification.max_tokens], table) for text in texts]
+            results: dict[int, NDArray[np.float32]] = {}
+            with torch.inference_mode():
+                for batch, ids, lengths in _batches(rows):
+                    changes = running_logits(model, ids, specification.pooling).diff(dim=1).numpy()
+                    results |= {
+                        index: own[:length].copy()
+                        for index, own, length in zip(batch, changes, lengths.tolist(), strict=True)
+                    }
+            return [results[index] for index in range(len(texts))]
+
+        return shares
+
+
+def _batches(rows: Sequence[list[int]]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """Rows of ids, the longest first, as indices, ids [batch, time] padded on the right, and lengths [batch]."""
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+    while order:
+        size = max(1, min(256, _BATCH_TOKENS // max(1, len(rows[order[-1]]))))
+        batch, order = order[-size:], order[:-size]
+        lengths = torch.tensor([len(rows[index]) for index in batch])
+        width = max(1, int(lengths.max()))
+        ids = torch.tensor([rows[index] + [PADDING_ID] * (width - len(rows[index])) for index in batch])
+        yield batch, ids, lengths
+
+
+def save_snapshot(snapshot: Snapshot, folder: Path) -> Path:
+    """Write `folder/txtclassification.pt`, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {
+        "format": FORMAT,
+        "model": snapshot.model,
+        "specification": snapshot.specification.to_json(),
+        "vocabulary": snapshot.vocabulary,
+        "weights": {name: tensor.detach().cpu().clone() for name, tensor in snapshot.state.items()},
+        "training": dict(snapshot.training),
+    }
+    return save_whole(values, folder / FILE)
+
+
+def save_whole(values: Mapping[str, Any], target: Path) -> Path:
+    """`torch.save` beside `target`, made durable and renamed into place: the file is whole or as it was."""
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as file:
+            torch.save(values, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+    return target
+
+
+def load_snapshot(path: Path) -> Snapshot:
+    """Read a snapshot folder or its file, with `weights_only=True`.
+
+    Raises `UsageError` where there is none, where it is the bare `state_dict` the walk-through saves under the same
+    name, or where it is damaged or newer than this program.
+    """
+    file = path / FILE if path.is_dir() else path
+    if not file.is_file():
+        raise UsageError(f"{file}: no snapshot here; make one: toolchain train --out {path}")
+    try:
+        values = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise UsageError(f"{file}: not a snapshot, or damaged; make it anew: toolchain train --out {path}") from error
+    if isinstance(values, Mapping) and values and all(isinstance(value, Tensor) for value in values.values()):
+        raise UsageError(
+            f"{file}: a bare state_dict, without the vocabulary and tokenizer that belong to it. Bring them: "
+            f"toolchain import --state-dict {file} --vocab vocab.txt --labels neg,pos --out imported. "
+            f"Or train it anew: toolchain train --out {path}"
+        )
+    if not isinstance(values, Mapping) or not isinstance(values.get("format"), int):
+        raise UsageError(f"{file}: not a snapshot; make one: toolchain train --out {path}")
+    if values["format"] > FORMAT:
+        raise UsageError(
+            f"{file}: snapshot format {values['format']}, newer than this program reads ({FORMAT}); upgrade it"
+        )
+    try:
+        snapshot = Snapshot(
+            model=values["model"],
+            specification=Specification.from_json(values["specification"]),
+            vocabulary=values["vocabulary"],
+            state=values["weights"],
+            training=values["training"],
+        )
+        snapshot.classifier()  # checks names, shapes and numbers
+    except (KeyError, TypeError, StopIteration, RuntimeError, InvalidClassifier) as error:
+        raise UsageError(f"{file}: a damaged snapshot ({error}); make it anew: toolchain train --out {path}") from error
+    return snapshot

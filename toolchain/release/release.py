@@ -1,0 +1,293 @@
+"""From a snapshot to a published bundle, and the proof that a bundle still says what PyTorch says."""
+
+import dataclasses
+import json
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from export import bundle as bundles
+from export import parity
+from export.bundle import Bundle
+from export.cases import edge_cases, vocabulary_cases
+from export.forms import FORMATS, FORMS, TOLERANCE, Form
+from export.sessions import choose_provider
+from export.shrinking import Agreement, agreement, shrink
+from export.spec import Classifier, Specification
+from toolchain import __version__
+from toolchain.errors import CheckFailed, UsageError
+from toolchain.measures.drift import Reference
+from toolchain.models.snapshot import Snapshot
+from toolchain.release.model_card import model_card
+
+PRECISIONS: dict[str, tuple[str, ...]] = {"fp32": (), "int8": ("onnx-int8",)}
+WORDS_A_VECTOR = 8  # few enough that a wrong number anywhere still shows at the text's end
+RUNTIMES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The comparisons of one `verify`, and what they were compared with."""
+
+    against: str
+    comparisons: Sequence[parity.Comparison]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every form agrees."""
+        return all(comparison.passed for comparison in self.comparisons)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, with the verdict."""
+        return {
+            "against": self.against,
+            "passed": self.passed,
+            "forms": [comparison.to_json() for comparison in self.comparisons],
+        }
+
+
+@dataclass(frozen=True)
+class Shrinkage:
+    """A shrunk bundle beside the full one: pairs of the full one's figure and its own, and its answers."""
+
+    entries: tuple[int, int]
+    sizes: Mapping[str, tuple[int, int]]
+    agreement: Agreement
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, sizes in bytes."""
+        return {
+            "vocabulary": _pair(self.entries),
+            "bytes": {file: _pair(sizes) for file, sizes in self.sizes.items()},
+            **dataclasses.asdict(self.agreement),
+        }
+
+
+Report = Callable[[parity.Comparison], None]
+
+
+def export_snapshot(
+    snapshot: Snapshot,
+    out: Path,
+    formats: Sequence[str],
+    texts: Sequence[str] = (),
+    on_comparison: Report = lambda comparison: None,
+    precision: str = "fp32",
+    force: bool = False,
+    entries: int | None = None,
+    on_shrinkage: Callable[[Shrinkage], None] = lambda shrinkage: None,
+) -> Verification:
+    """Export `snapshot` in `formats` (names in `FORMATS`) to the bundle `out`, proven before it is published.
+
+    `texts` are real ones, for the proof beside the edge cases and the vocabulary. Raises `CheckFailed` where a form
+    differs from PyTorch; whatever was at `out` then stays as it was. The precision `int8` adds `model.int8.onnx`, which
+    has to keep the labels of nearly all `texts`; `force` publishes it although it does not.
+
+    With `entries` the bundle is shrunk to so many entries of the vocabulary (see `export.shrinking`). Its forms are
+    proven against PyTorch with the shrunk weights, and beside that it has to keep the full model's labels of nearly all
+    `texts`, or `force`.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(f"--precision {precision}: expected one of {', '.join(PRECISIONS)}")
+    forms = [*_forms(formats), *(FORMS[name] for name in PRECISIONS[precision])]
+    if entries is not None and not texts:
+        raise UsageError("a shrunk model is compared with the full one on real text; name some: --data FILE")
+    full = snapshot
+    classifier, snapshot = _shrunk(full, entries) if entries is not None else (full.classifier(), full)
+    specification, vocabulary = snapshot.specification, snapshot.vocabulary
+    versions = installed_versions()
+    metadata = {"recipe": snapshot.training.get("recipe"), "versions": versions}
+    with bundles.publishing(out) as room:
+        (room / bundles.VOCABULARY).write_bytes("".join(f"{word}\n" for word in vocabulary).encode())
+        for form in forms:
+            (room / form.file).write_bytes(form.build(classifier, metadata))
+        _write_vectors(room, snapshot, any(form.explains for form in forms))
+        comparisons = _compare(forms, room, classifier, snapshot, texts, "cpu", on_comparison)
+        verification = Verification("PyTorch", comparisons)
+        refused = [c.failure() for c in comparisons if not c.passed and not (force and FORMS[c.form].min_agreement)]
+        shrunk = {}
+        if entries is not None:
+            shrinkage = _shrinkage(full, snapshot, room, forms, metadata, texts)
+            on_shrinkage(shrinkage)
+            shrunk = {"shrunk": shrinkage.to_json()}
+            if not force and (failure := shrinkage.agreement.failure()):
+                refused.append(failure)
+        if refused:
+            raise CheckFailed("; ".join(refused) + "; the bundle was not published")
+        training = dict(snapshot.training)
+        reference = _reference(training.pop("reference", None), specification, entries is not None)
+        about = {
+            "training": training,
+            "versions": versions,
+            "tolerance": TOLERANCE,
+            "parity": verification.to_json(),
+            **reference,
+            **shrunk,
+        }
+        card = model_card(specification, len(vocabulary), about, [form.file for form in forms])
+        (room / bundles.CARD).write_text(card, encoding="utf-8")
+        bundles.write_manifest(room, specification, about)
+    return verification
+
+
+def verify_bundle(
+    bundle: Bundle,
+    snapshot: Snapshot | None,
+    texts: Sequence[str] = (),
+    provider: str = "cpu",
+    on_comparison: Report = lambda comparison: None,
+) -> Verification:
+    """Every form in `bundle` against PyTorch, or without a snapshot against the bundle's own vectors.
+
+    PyTorch has the weights of the snapshot, shrunk where the bundle is.
+
+    Raises `UsageError` where the snapshot is not the bundle's (labels, tokenizer, sizes or vocabulary differ): then
+    there is nothing to compare.
+    """
+    bundle.check()
+    forms = [form for form in FORMS.values() if form.file in bundle.files]
+    if snapshot is None:
+        if texts:
+            raise UsageError("real text can be compared with PyTorch only; name the snapshot: --snapshot FOLDER")
+        expected = parity.from_vectors(bundle.vectors(), bundle.ids_vectors(), bundle.explain_vectors())
+        comparisons = []
+        for form in forms:
+            used = _provider(form, bundle.folder, provider)
+            run = form.open(bundle.folder / form.file, bundle.specification, bundle.vocabulary(), used)
+            comparisons.append(parity.compare(form.name, used, run, expected, form.tolerance))
+            on_comparison(comparisons[-1])
+        return Verification("the bundle's vectors", comparisons)
+    against = "PyTorch"
+    classifier = snapshot.classifier()
+    if "shrunk" in bundle.manifest:
+        classifier, snapshot = _shrunk(snapshot, len(bundle.vocabulary()))
+        against = "PyTorch with the snapshot's weights, shrunk as the bundle's are"
+    if difference := _difference(bundle, snapshot):
+        raise CheckFailed(f"{bundle.folder}: {difference} differ from the snapshot's; export the bundle from it anew")
+    comparisons = _compare(forms, bundle.folder, classifier, snapshot, texts, provider, on_comparison)
+    return Verification(against, comparisons)
+
+
+def installed_versions() -> dict[str, str]:
+    """The versions that made a bundle."""
+    versions = {"toolchain": __version__, "python": platform.python_version()}
+    for package in RUNTIMES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def _forms(formats: Sequence[str]) -> list[Form]:
+    if unknown := [name for name in formats if name not in FORMATS]:
+        raise UsageError(f"--format {unknown[0]}: expected one of {', '.join(FORMATS)}")
+    return [FORMS[name] for name in dict.fromkeys(name for wanted in formats for name in FORMATS[wanted])]
+
+
+def _shrunk(snapshot: Snapshot, entries: int) -> tuple[Classifier, Snapshot]:
+    """The shrunk classifier, and the snapshot whose PyTorch model has its vocabulary and weights."""
+    classifier = shrink(snapshot.classifier(), entries)
+    state = {**snapshot.state, "embed.weight": torch.from_numpy(classifier.weights["embedding.weight"])}
+    return classifier, dataclasses.replace(snapshot, vocabulary=list(classifier.vocabulary), state=state)
+
+
+def _shrinkage(
+    full: Snapshot,
+    shrunk: Snapshot,
+    room: Path,
+    forms: Sequence[Form],
+    metadata: Mapping[str, Any],
+    texts: Sequence[str],
+) -> Shrinkage:
+    """The shrunk forms in `room` and the answers of the shrunk snapshot to `texts`, beside the full one's."""
+    classifier = full.classifier()
+    sizes = {form.file: (len(form.build(classifier, metadata)), (room / form.file).stat().st_size) for form in forms}
+    entries = (len(full.vocabulary), len(shrunk.vocabulary))
+    return Shrinkage(entries, sizes, agreement(full.reference()(texts), shrunk.reference()(texts)))
+
+
+def _reference(values: Mapping[str, Any] | None, specification: Specification, shrunk: bool) -> dict[str, Any]:
+    """What the manifest says of the text the model was made with; nothing where the snapshot does not know.
+
+    With a shrunk vocabulary other words are unknown, and the texts are no longer there to count them in.
+    """
+    if values is None:
+        return {}
+    try:
+        reference = Reference.from_json(values, len(specification.labels))
+    except ValueError as error:
+        raise UsageError(f"the snapshot has damaged reference statistics ({error}); train it anew") from error
+    return {"reference": (reference.without_unknown() if shrunk else reference).to_json()}
+
+
+def _pair(figures: tuple[int, int]) -> dict[str, int]:
+    return {"full": figures[0], "shrunk": figures[1]}
+
+
+def _compare(
+    forms: Sequence[Form],
+    folder: Path,
+    classifier: Classifier,
+    snapshot: Snapshot,
+    texts: Sequence[str],
+    provider: str,
+    on_comparison: Report,
+) -> list[parity.Comparison]:
+    """Every form in `folder` against PyTorch: edge cases, every word of the vocabulary alone, and the real `texts`."""
+    specification, vocabulary = classifier.specification, classifier.vocabulary
+    cases = [*edge_cases(vocabulary, specification.max_tokens), *vocabulary_cases(vocabulary, 1), *texts]
+    shares = snapshot.shares_reference() if any(form.explains for form in forms) else None
+    expected = parity.expect(snapshot.reference(), specification, vocabulary, cases, shares)
+    real = expected.take(range(len(cases) - len(texts), len(cases))) if texts else expected
+    comparisons = []
+    for form in forms:
+        used = _provider(form, folder, provider)
+        run = form.open(folder / form.file, specification, vocabulary, used)
+        wanted = real if form.min_agreement else expected
+        comparisons.append(parity.compare(form.name, used, run, wanted, form.tolerance, form.min_agreement))
+        on_comparison(comparisons[-1])
+    return comparisons
+
+
+def _provider(form: Form, folder: Path, provider: str) -> str:
+    return choose_provider(folder / form.file, provider) if form.uses_provider else "cpu"
+
+
+def _write_vectors(room: Path, snapshot: Snapshot, explain: bool) -> None:
+    """The files of conformance vectors, without the texts whose label the tolerance leaves open."""
+    specification, vocabulary = snapshot.specification, snapshot.vocabulary
+    texts = [*edge_cases(vocabulary, specification.max_tokens), *vocabulary_cases(vocabulary, WORDS_A_VECTOR)]
+    shares = snapshot.shares_reference() if explain else None
+    expected = parity.expect(snapshot.reference(), specification, vocabulary, texts, shares).decided(2 * TOLERANCE)
+    _write_lines(room / bundles.VECTORS, parity.vectors(expected))
+    _write_lines(room / bundles.IDS_VECTORS, parity.ids_vectors(expected, specification, vocabulary))
+    if explain:
+        _write_lines(room / bundles.EXPLAIN_VECTORS, parity.explain_vectors(expected))
+
+
+def _write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _difference(bundle: Bundle, snapshot: Snapshot) -> str:
+    """What of the bundle's description is not the snapshot's."""
+    ours, theirs = bundle.specification, snapshot.specification
+    parts = {
+        "labels": ours.labels != theirs.labels or tuple(bundle.manifest.get("labels", ())) != theirs.labels,
+        "tokenizer": ours.tokenizer != theirs.tokenizer,
+        "sizes": _sizes(ours) != _sizes(theirs),
+        "vocabulary": bundle.vocabulary() != list(snapshot.vocabulary),
+    }
+    return ", ".join(name for name, differs in parts.items() if differs)
+
+
+def _sizes(specification: Specification) -> Mapping[str, Any]:
+    values = specification.to_json()
+    return {name: value for name, value in values.items() if name not in ("labels", "tokenizer")}

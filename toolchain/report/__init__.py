@@ -1,0 +1,1 @@
+"""A scored file, or two models beside each other, as one HTML page."""

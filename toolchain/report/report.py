@@ -1,0 +1,444 @@
+"""`toolchain report`: a scored file as one HTML page, from its survey, the model's bundle and the run's summary."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from export.bundle import Bundle, sha256
+from toolchain.errors import UsageError
+from toolchain.measures.drift import CONFIDENCE, LABELS, MIN_TEXTS, TOKENS, UNKNOWN, Shift, bundle_reference
+from toolchain.measures.metrics import ClassMetrics, class_metrics
+from toolchain.measures.thresholds import Curves
+from toolchain.release.model_card import architecture, text_definition
+from toolchain.report.html_page import (
+    Chart,
+    Note,
+    Page,
+    Rows,
+    Section,
+    Table,
+    Text,
+    Texts,
+    Tiles,
+    bars,
+    curves,
+    heat_map,
+    histogram,
+    write_page,
+)
+from toolchain.report.scored_rows import (
+    CONFIDENCE_BINS,
+    KEPT_TEXT,
+    SAMPLED_ROWS,
+    Progress,
+    ScoredRow,
+    Survey,
+    survey_file,
+)
+from toolchain.scoring.explainer import Explainer
+from toolchain.scoring.word_shares import EXPLAIN
+
+_UNKNOWN_WORDS = 30
+_BARS = 30
+_MATRIX = 40
+_TAIL = 0.99
+
+Piece = tuple[str, float | None]
+Part = Note | Tiles | Table | Chart | Texts | Rows
+
+_QUANTITIES = {
+    TOKENS: "Length in tokens",
+    UNKNOWN: "Share of unknown words",
+    CONFIDENCE: "Confidence",
+    LABELS: "Answers",
+}
+_FORMS = {TOKENS: ",.0f", UNKNOWN: ".2%", CONFIDENCE: ".4f"}
+
+
+def write_report(
+    source: str,
+    out: Path,
+    bundle: Bundle,
+    summary: Path | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Survey:
+    """Write the report on a file that `toolchain score` has written with `bundle`; give what was counted.
+
+    `summary` is what `score --summary` wrote of the run. Raises `UsageError` where the file, its columns or the summary
+    do not fit.
+    """
+    if not out.absolute().parent.is_dir():
+        raise UsageError(f"{out}: {out.parent} is not a folder; name another place: -o FILE.html")
+    if out.exists() and out.samefile(source):
+        raise UsageError(f"{out}: is the scored file itself; name another place: -o FILE.html")
+    run = None if summary is None else read_run(summary, source)
+    survey = survey_file(source, bundle, text_column, label_column, progress)
+    write_page(report_page(survey, bundle, run), out)
+    return survey
+
+
+def report_page(survey: Survey, bundle: Bundle, run: Mapping[str, Any] | None) -> Page:
+    """The page; `run` is the run's object in a summary file."""
+    explainer = Explainer(bundle) if EXPLAIN in bundle.files and survey.layout.text is not None else None
+    sections = [
+        Section("Overview", _overview(survey, bundle, run)),
+        Section("Answers", _answers(survey)),
+        *([Section("Texts", _texts(survey))] if survey.layout.text is not None else []),
+        Section("Drift", _drift(survey, bundle)),
+        *([Section("Against the labels", _agreement(survey))] if survey.labelled else []),
+    ]
+    if survey.labelled:
+        sections.append(
+            Section("Most confident mistakes", _shown(survey, survey.mistakes.rows(), "Wrong answers", explainer))
+        )
+    sections += [
+        Section("Least sure", _shown(survey, survey.unsure.rows(), "Answers with the least confidence", explainer)),
+        Section("Rows", _rows(survey)),
+    ]
+    name = Path(survey.source).name
+    return Page(f"Report on {name}", f"{survey.rows:,} rows, labels {', '.join(survey.labels)}", sections)
+
+
+def read_run(path: Path, source: str) -> Mapping[str, Any]:
+    """The object of the run that wrote `source`, from a summary file. Raises `UsageError` where there is none."""
+    try:
+        runs = json.loads(path.read_bytes())
+        outputs = {str(run["output"]): run for run in runs}
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"{path}: no summary; expected what toolchain score --summary has written") from None
+    for output, run in outputs.items():
+        if Path(output).name == Path(source).name:
+            return dict(run)
+    raise UsageError(f"{path}: speaks of no run that wrote {Path(source).name}, but of {', '.join(outputs) or 'none'}")
+
+
+def _overview(survey: Survey, bundle: Bundle, run: Mapping[str, Any] | None) -> list[Part]:
+    figures = [("Rows", f"{survey.rows:,}"), ("Mean confidence", _percent(survey.confidence_sum / survey.rows))]
+    if survey.layout.text is not None:
+        figures.append(("Unknown words", _percent(survey.unknown / max(1, survey.tokens))))
+    if survey.labelled:
+        figures.append(("Accuracy", _percent(_accuracy(survey))))
+    parts: list[Part] = [Tiles(figures)]
+    if survey.unreadable:
+        reasons = "; ".join(f"line {line}: {reason}" for line, reason in survey.reasons)
+        parts.append(Note(f"{survey.unreadable:,} rows could not be read and count nowhere. {reasons}", warning=True))
+    if survey.layout.label is not None and not survey.labelled:
+        parts.append(
+            Note(f"The column {survey.layout.label!r} holds none of the model's labels, so that none is known.")
+        )
+    if run is not None and run.get("scored") != survey.rows:
+        parts.append(
+            Note(f"The summary speaks of {run.get('scored')} scored rows: is it that of this file?", warning=True)
+        )
+    if survey.drift is not None:
+        parts += [Note(warning, warning=True) for warning in survey.drift.warnings]
+    return [*parts, _file_table(survey, run), _model_table(bundle, run)]
+
+
+def _file_table(survey: Survey, run: Mapping[str, Any] | None) -> Table:
+    path, layout = Path(survey.source), survey.layout
+    rows: list[tuple[str, str]] = [
+        ("file", survey.source),
+        ("size", f"{path.stat().st_size:,} bytes"),
+        ("SHA-256", sha256(path)),
+        ("answers", f"{layout.prediction}, {layout.confidence}"),
+        ("text", layout.text or "not in the file"),
+        ("labels", layout.label or "not in the file"),
+    ]
+    if run is not None:
+        rows += [
+            ("made from", str(run.get("input"))),
+            ("rejected", f"{run.get('rejected', 0):,} of {run.get('rows', 0):,} rows"),
+            ("seconds", f"{run.get('seconds', 0.0):,.1f}"),
+        ]
+    return Table("What was scored", (), rows, numbers=False)
+
+
+def _model_table(bundle: Bundle, run: Mapping[str, Any] | None) -> Table:
+    training = bundle.manifest.get("training", {})
+    test = training.get("test_accuracy")
+    rows: list[tuple[str, str]] = [
+        ("bundle", f"{bundle.folder}, SHA-256 {bundle.identity[:12]}…"),
+        ("recipe", f"{training.get('recipe', 'imported')}, trained on {training.get('data', 'data not recorded')}"),
+        ("layers", architecture(bundle.specification)),
+        ("text", text_definition(bundle.specification)),
+        ("test accuracy", f"{test:.2f} %" if isinstance(test, float) else "not measured"),
+    ]
+    if run is not None:
+        rows.append(("scored by", f"{run.get('model')} on {run.get('provider')}"))
+    return Table("With what model", (), rows, numbers=False)
+
+
+def _answers(survey: Survey) -> list[Part]:
+    counts = sorted(zip(survey.labels, survey.answers.tolist(), strict=True), key=lambda item: -item[1])
+    most, share = counts[0][0], counts[0][1] / survey.rows
+    first = next(place for place, count in enumerate(survey.confidences.tolist()) if count)
+    sure = survey.confidences[int(0.9 * CONFIDENCE_BINS) :].sum() / survey.rows
+    return [
+        bars(
+            "Answers by label",
+            f"{_percent(share)} of the answers are {most}." + _only(_BARS, len(counts), "labels"),
+            [label for label, _ in counts[:_BARS]],
+            {"rows": [count for _, count in counts[:_BARS]]},
+            "rows",
+        ),
+        histogram(
+            "Confidence",
+            f"{_percent(float(sure))} of the answers have a confidence of 0.9 or more.",
+            [place / CONFIDENCE_BINS for place in range(first, CONFIDENCE_BINS + 1)],
+            survey.confidences[first:].tolist(),
+            "confidence",
+        ),
+    ]
+
+
+def _texts(survey: Survey) -> list[Part]:
+    lengths = sorted(survey.lengths.items())
+    median, tail = _quantile(lengths, 0.5), _quantile(lengths, _TAIL)
+    width = max(1, -(-tail // 30))
+    edges = list(range(0, tail + width + 1, width))
+    counts = [0] * (len(edges) - 1)
+    for length, count in lengths:
+        if length < edges[-1]:
+            counts[length // width] += count
+    longer = survey.rows - sum(counts)
+    words = survey.unknown_words.most_common(_UNKNOWN_WORDS)
+    at_least = " (at least: rare words were forgotten on the way)" if survey.unknown_words.forgetful else ""
+    return [
+        histogram(
+            "Length",
+            f"Half of the texts have {median:,} tokens or fewer, the longest has {lengths[-1][0]:,}."
+            + (f" {longer:,} are longer than is drawn." if longer else ""),
+            edges,
+            counts,
+            "tokens",
+        ),
+        Table(
+            f"The most frequent words that the model does not know{at_least}",
+            ("word", "times", "of all words"),
+            [(word, count, f"{count / survey.tokens:.3%}") for word, count in words],
+        )
+        if words
+        else Note("The model knows every word of these texts."),
+    ]
+
+
+def _drift(survey: Survey, bundle: Bundle) -> list[Part]:
+    if survey.layout.text is None:
+        return [Note("The file has no text, so that it cannot be compared with what the model was trained on.")]
+    if bundle_reference(bundle) is None:
+        return [Note("The bundle keeps no statistics of its own text to compare with; train and export it anew.")]
+    if (drift := survey.drift) is None:
+        return [Note(f"Fewer than {MIN_TEXTS} texts are not compared with what the model was trained on.")]
+    own = drift.reference_unknown_rate
+    table = Table(
+        "Distance from the model's own text (population stability index)",
+        ("", "index", "large from", "verdict"),
+        [
+            (_QUANTITIES[name], f"{shift.index:.3f}", f"{shift.limit:.3f}", "large" if shift.large else "usual")
+            for name, shift in drift.shifts.items()
+        ],
+    )
+    return [
+        Note(
+            f"Compared with {drift.reference_texts:,} {drift.reference_part} texts of the model's training. "
+            f"{_percent(drift.unknown_rate)} of the words are unknown"
+            + ("." if own is None else f"; there it was {_percent(own)}.")
+        ),
+        table,
+        *(_shift_chart(name, shift, drift.reference_part) for name, shift in drift.shifts.items()),
+    ]
+
+
+def _shift_chart(name: str, shift: Shift, part: str) -> Chart:
+    """The shares of the bins that hold texts, here and in the reference."""
+    names = list(map(str, shift.bins)) if name == LABELS else _bin_names(shift.bins, _FORMS[name])
+    here, there = sum(shift.counts), sum(shift.reference_counts)
+    rows = list(zip(names, shift.counts, shift.reference_counts, strict=True))
+    filled = [(bin_name, count / here, own / there) for bin_name, count, own in rows if count or own]
+    drawn, shares, own_shares = zip(*filled[:_BARS], strict=True)
+    return bars(
+        _QUANTITIES[name],
+        f"Population stability index {shift.index:.3f}: {'a' if shift.large else 'no'} large shift."
+        + _only(_BARS, len(filled), "bins"),
+        drawn,
+        {"this file": shares, f"{part} texts": own_shares},
+        "share of the texts, %",
+    )
+
+
+def _bin_names(edges: Sequence[Any], form: str) -> list[str]:
+    """The bins up to and with each edge, and that beyond the last."""
+    shown = [format(edge, form) for edge in edges]
+    return [f"to {edge}" for edge in shown] + [f"over {shown[-1]}" if shown else "all"]
+
+
+def _agreement(survey: Survey) -> list[Part]:
+    confusion = survey.counts.confusion
+    figures = class_metrics(confusion, survey.labels)
+    by_label = {label: survey.thresholds.curves(at) for at, label in enumerate(survey.labels)}
+    drawn = {label: found for label, found in by_label.items() if found is not None} if survey.complete else {}
+    reliability = survey.reliability
+    parts: list[Part] = [
+        Tiles(
+            [
+                ("Rows with a label", f"{survey.labelled:,}"),
+                ("Accuracy", _percent(_accuracy(survey))),
+                ("Calibration error", f"{reliability.expected_calibration_error:.4f}"),
+            ]
+        )
+    ]
+    if survey.counts.unlabelled:
+        parts.append(Note(f"{survey.counts.unlabelled:,} rows have no label, or one that the model does not know."))
+    parts += [_class_table(figures, drawn), _confusion(survey)]
+    if not survey.complete:
+        parts.append(Note("ROC and precision-recall need the probability of every class: score --probabilities."))
+    if drawn:
+        parts += _curve_charts(drawn, survey.labels)
+    parts.append(_reliability_chart(survey))
+    return parts
+
+
+def _class_table(figures: Mapping[str, ClassMetrics], drawn: Mapping[str, Curves]) -> Table:
+    rows = []
+    for label, of in figures.items():
+        shares = [None if share is None else f"{share:.4f}" for share in (of.precision, of.recall, of.f1)]
+        areas = [f"{drawn[label].area:.4f}", f"{drawn[label].average_precision:.4f}"] if label in drawn else [None] * 2
+        rows.append((label, of.support, *shares, *areas))
+    return Table(
+        "Every class", ("label", "rows", "precision", "recall", "F1", "area under ROC", "average precision"), rows
+    )
+
+
+def _confusion(survey: Survey) -> Chart | Table:
+    """The matrix; of more classes than can be seen, the confusions that happened most."""
+    labels, confusion = survey.labels, survey.counts.confusion.tolist()
+    if len(labels) <= _MATRIX:
+        wrong = survey.labelled - int(survey.counts.confusion.trace())
+        return heat_map("Confusion", f"{wrong:,} of {survey.labelled:,} answers are wrong.", labels, confusion)
+    pairs = [
+        (true, answer, count)
+        for true, row in zip(labels, confusion, strict=True)
+        for answer, count in zip(labels, row, strict=True)
+        if true != answer and count
+    ]
+    pairs.sort(key=lambda pair: -pair[2])
+    return Table("The most frequent confusions", ("label", "prediction", "rows"), pairs[:_MATRIX])
+
+
+def _curve_charts(drawn: Mapping[str, Curves], labels: Sequence[str]) -> list[Chart]:
+    """ROC and precision-recall, one class against the rest; of two classes the ROC curves are each other's mirror."""
+    roc = {label: found for label, found in drawn.items() if len(labels) > 2 or label == labels[-1]}
+    return [
+        curves(
+            "ROC",
+            "Area under the curve: " + _listed({label: found.area for label, found in roc.items()}),
+            {label: found.roc for label, found in roc.items()},
+            ("false positive rate", "true positive rate"),
+            Table("Area under the curve", ("label", "area"), [(name, f"{of.area:.4f}") for name, of in roc.items()]),
+            diagonal=True,
+        ),
+        curves(
+            "Precision and recall",
+            "Average precision: " + _listed({label: found.average_precision for label, found in drawn.items()}),
+            {label: found.precision_recall for label, found in drawn.items()},
+            ("recall", "precision"),
+            Table(
+                "Average precision",
+                ("label", "average precision"),
+                [(name, f"{of.average_precision:.4f}") for name, of in drawn.items()],
+            ),
+        ),
+    ]
+
+
+def _reliability_chart(survey: Survey) -> Chart:
+    bins = survey.reliability.to_json()
+    error = survey.reliability.expected_calibration_error
+    return curves(
+        "Reliability",
+        f"Accuracy by confidence; on the diagonal both are the same. Expected calibration error {error:.4f}.",
+        {"this file": [(one["confidence"], one["accuracy"]) for one in bins]},
+        ("confidence", "accuracy"),
+        Table(
+            "Reliability",
+            ("confidence", "rows", "mean confidence", "accuracy"),
+            [
+                (
+                    f"{one['from']:.3f} to {one['to']:.3f}",
+                    int(one["count"]),
+                    f"{one['confidence']:.4f}",
+                    f"{one['accuracy']:.4f}",
+                )
+                for one in bins
+            ],
+        ),
+        diagonal=True,
+    )
+
+
+def _shown(survey: Survey, rows: Sequence[ScoredRow], caption: str, explainer: Explainer | None) -> list[Part]:
+    """The rows with their texts, the words coloured where they can be explained."""
+    if not rows:
+        return [Note("There is none.")]
+    if survey.layout.text is None:
+        return [Table(caption, (), [[value for _, value in _facts(survey, row)] for row in rows])]
+    pieces = _explained(survey, rows, explainer) if explainer is not None else {}
+    return [Texts(caption, [Text(_facts(survey, row), pieces.get(row.line, [(row.text or "", None)])) for row in rows])]
+
+
+def _explained(survey: Survey, rows: Sequence[ScoredRow], explainer: Explainer) -> dict[int, Sequence[Piece]]:
+    """By line, the texts that were kept whole, cut at their tokens; none that gets another answer than the file has."""
+    whole = {row.line: row.text for row in rows if row.text is not None and len(row.text) <= KEPT_TEXT}
+    answers = {row.line: survey.labels[row.best] for row in rows}
+    explanations = zip(whole, explainer.explain(list(whole.values())), strict=True)
+    return {line: found.pieces for line, found in explanations if found.label == answers[line]}
+
+
+def _facts(survey: Survey, row: ScoredRow) -> list[tuple[str, str]]:
+    facts = [("line", f"{row.line:,}")]
+    if row.truth >= 0:
+        facts.append(("label", survey.labels[row.truth]))
+    return [*facts, ("answer", survey.labels[row.best]), ("confidence", f"{row.confidence:.4f}")]
+
+
+def _rows(survey: Survey) -> list[Part]:
+    rows, columns = survey.sample.rows(), survey.columns
+    parts: list[Part] = []
+    if len(rows) < survey.rows:
+        parts.append(Note(f"{SAMPLED_ROWS:,} of the {survey.rows:,} rows, drawn by chance, the same ones every time."))
+    if more := survey.columns_left_out:
+        parts.append(Note(f"{more:,} more columns of the file are left out."))
+    choices = [place for place, (_, few) in enumerate(columns) if few]
+    return [*parts, Rows("Scored rows", [name for name, _ in columns], list(zip(*rows, strict=True)), choices)]
+
+
+def _accuracy(survey: Survey) -> float:
+    return int(survey.counts.confusion.trace()) / survey.labelled
+
+
+def _quantile(counts: Sequence[tuple[int, int]], share: float) -> int:
+    """The smallest value that `share` of the counted ones do not exceed; `counts` are (value, how many), ascending."""
+    wanted = share * sum(count for _, count in counts)
+    for value, count in counts:
+        wanted -= count
+        if wanted <= 0:
+            return value
+    return counts[-1][0]
+
+
+def _only(limit: int, count: int, what: str) -> str:
+    return f" The first {limit} of {count} {what} are drawn." if count > limit else ""
+
+
+def _listed(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in figures.items()) + "."
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

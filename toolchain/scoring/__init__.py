@@ -1,0 +1,1 @@
+"""From a bundle and a file of reviews to a scored file, without torch."""

@@ -1,0 +1,313 @@
+"""Batch scoring of a file: one stream of windows, read -> scored -> committed, in the file's order."""
+
+import json
+import os
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from toolchain.errors import CheckFailed, UsageError
+from toolchain.files.inputs import STDIO, rejects_path
+from toolchain.files.storage import is_remote
+from toolchain.measures.drift import Drift, Statistics, find_drift
+from toolchain.measures.metrics import LabelCounts, LabelMetrics, label_metrics
+from toolchain.scoring.journal import Parts, WindowEntry
+from toolchain.scoring.scorer import Scorer
+from toolchain.scoring.windows import Options as Options
+from toolchain.scoring.windows import Plan, UntilBroken, Window, begin, cut, describe_job, finish, limited, open_records
+
+WINDOW_ROWS = 4096
+WINDOW_BYTES = 8 << 20
+WINDOWS_AHEAD = 2
+PREVIEW_ROWS = 5
+PREVIEW_TEXT = 60
+
+
+@dataclass
+class Summary:
+    """What a completed run did: `rows` read = `scored` + `rejected`."""
+
+    input: str
+    output: str
+    rejects: str | None
+    model: str
+    provider: str
+    text_column: str
+    rows: int = 0
+    scored: int = 0
+    rejected: int = 0
+    resumed: int = 0
+    tokens: int = 0
+    unknown: int = 0
+    seconds: float = 0.0
+    labels: dict[str, int] = field(default_factory=dict)
+    abstained: int | None = None
+    label_metrics: LabelMetrics | None = None
+    drift: Drift | None = None
+
+    def add(self, entry: WindowEntry) -> None:
+        """Count a window."""
+        self.rows += entry.scored + entry.rejected
+        self.scored += entry.scored
+        self.rejected += entry.rejected
+        self.tokens += entry.tokens
+        self.unknown += entry.unknown
+        self.labels = dict(sorted((Counter(self.labels) + Counter(entry.labels)).items()))
+        if self.abstained is not None:
+            self.abstained += entry.abstained
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; what was finished is kept where it can be resumed."""
+
+
+@dataclass(frozen=True)
+class PreviewRow:
+    """One of the first rows: the start of its text and the answer, or the reason why it would be rejected."""
+
+    line: int
+    text: str | None
+    prediction: str | None
+    confidence: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a run would read and write, from the first window alone: `rejected` of its `records` have no text."""
+
+    input: str
+    output: str
+    format: str
+    columns: tuple[str, ...]
+    text_column: str
+    label_column: str | None
+    output_columns: tuple[str, ...]
+    model: str
+    provider: str
+    records: int
+    rejected: int
+    rows: list[PreviewRow]
+
+
+Progress = Callable[[int, int | None, Summary], None]
+
+
+def score_file(
+    scorer: Scorer,
+    source: str,
+    output: str,
+    options: Options,
+    progress: Progress = lambda done, total, summary: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Summary:
+    """Score a CSV, JSONL or Parquet file, or standard input (`-`), into `output` (`-` is standard output).
+
+    The records pass through as they were read, with `prediction` and `confidence` appended; `options` may ask for more
+    fields, and for fewer of the records' own, which then are written anew. Rows that cannot be scored go to a file of
+    rejects beside the output. A file's output appears when it is complete; an interrupted run continues when it is
+    called again. `progress` gets bytes done, bytes in all (of Parquet the rows), and the summary so far; when
+    `stopping` says so, the windows in hand are committed and `Interrupted` is raised. Raises `UsageError` on input that
+    cannot be read and `CheckFailed` on a row that cannot be scored with `on_error="fail"`.
+    """
+    start = time.perf_counter()
+    if options.explain != scorer.explain:
+        raise UsageError(f"explanations of {options.explain} words need Scorer(explain={options.explain})")
+    if is_remote(output):
+        raise UsageError(f"{output}: only --engine ray writes there; add it, or name a local file: -o FILE")
+    with ExitStack() as stack:
+        opened, reader = open_records(source, output, options, stack)
+        if STDIO not in (source, output) and Path(output).exists() and Path(output).samefile(source):
+            raise UsageError(f"{output}: is the input itself; name another output: -o")
+        plan = Plan.of(reader, scorer.labels, options)
+        rows = plan.rows()
+        rejects = rejects_path(source, output)
+        summary = Summary(source, output, None, scorer.model, scorer.provider, plan.text_column)
+        summary.abstained = None if options.min_confidence is None else 0
+        counts = LabelCounts.none(len(scorer.labels))
+        resumable = opened.status is not None and output != STDIO
+        sink: Parts | _StandardOutput
+        if output == STDIO:
+            sink = _StandardOutput(rows.header, rejects)
+        else:
+            job = describe_job(source, opened.status, _model(scorer), plan, options, (WINDOW_ROWS, WINDOW_BYTES))
+            sink = Parts(Path(output), job, options.resume and resumable)
+        stack.callback(sink.close)
+        for entry in sink.entries:
+            summary.add(entry)
+            counts.add(entry.label_counts())
+        summary.resumed = summary.rows
+        if sink.entries:
+            reader.resume(sink.entries[-1].end_offset, sink.entries[-1].end_line)
+
+        under_way: deque[Window] = deque()
+
+        def finish_oldest() -> None:
+            window = under_way.popleft()
+            entry, part, rejected = finish(window, plan, rows, summary.input)
+            sink.commit(entry, part, rejected)
+            summary.add(entry)
+            counts.add(entry.label_counts())
+            summary.seconds = time.perf_counter() - start
+            progress(entry.end_offset, opened.size, summary)
+
+        whole = UntilBroken(reader)
+        to_do = cut(limited(whole, options, summary.rows), WINDOW_ROWS, WINDOW_BYTES)
+        for number, records in enumerate(to_do, len(sink.entries)):
+            reasons = [plan.reason(record) for record in records]
+            if options.on_error == "fail" and any(reasons):
+                line, reason = next((r.line, why) for r, why in zip(records, reasons, strict=True) if why)
+                if output != STDIO:
+                    sink.discard()
+                raise CheckFailed(f"{source}:{line}: {reason}; nothing was written (--on-error fail)")
+            under_way.append(begin(scorer, plan, number, records, reasons))
+            if len(under_way) > WINDOWS_AHEAD:
+                finish_oldest()
+            if stopping():
+                while under_way:
+                    finish_oldest()
+                if not resumable and output != STDIO:
+                    sink.discard()
+                raise Interrupted(_what_was_kept(summary, resumable))
+        while under_way:
+            finish_oldest()
+        if whole.error is not None:
+            if not resumable and output != STDIO:
+                sink.discard()
+            raise UsageError(f"{whole.error}. {_what_is_left(summary, sink)}")
+        summary.rejects = str(rejects) if summary.rejected else None
+        if plan.label_column is not None:
+            summary.label_metrics = label_metrics(counts, scorer.labels, plan.label_column)
+        if scorer.reference is not None:
+            seen = sum((Statistics.from_json(entry.statistics) for entry in sink.entries), Statistics())
+            summary.drift = find_drift(scorer.reference, seen, scorer.bundle.specification)
+        sink.publish(rows.header, rejects)
+    summary.seconds = time.perf_counter() - start
+    return summary
+
+
+def preview_file(scorer: Scorer, source: str, output: str, options: Options) -> Preview:
+    """What `score_file` would do: reads the first window, scores the first rows, writes nothing.
+
+    Raises `UsageError` where the input cannot be read.
+    """
+    with ExitStack() as stack:
+        _, reader = open_records(source, output, options, stack)
+        plan = Plan.of(reader, scorer.labels, options)
+        records = next(cut(limited(reader, options, 0), WINDOW_ROWS, WINDOW_BYTES), [])
+    reasons = [plan.reason(record) for record in records]
+    texts = [None if why else plan.text(r.fields) for r, why in zip(records, reasons, strict=True)][:PREVIEW_ROWS]
+    predictions = iter(scorer.score([text for text in texts if text is not None]))
+    rows = []
+    for record, reason, text in zip(records, reasons, texts, strict=False):
+        if text is None:
+            rows.append(PreviewRow(record.line, None, None, None, reason))
+        else:
+            prediction = next(predictions)
+            start = " ".join(text[: 2 * PREVIEW_TEXT].split())[:PREVIEW_TEXT]
+            rows.append(PreviewRow(record.line, start, prediction.label, prediction.confidence, None))
+    return Preview(
+        input=source,
+        output=output,
+        format=reader.format,
+        columns=reader.columns,
+        text_column=plan.text_column,
+        label_column=plan.label_column,
+        output_columns=(*(reader.columns if plan.selection is None else plan.selection.kept), *plan.names),
+        model=scorer.model,
+        provider=scorer.provider,
+        records=len(records),
+        rejected=sum(reason is not None for reason in reasons),
+        rows=rows,
+    )
+
+
+def write_summaries(summaries: Sequence[Summary], path: Path) -> None:
+    """A JSON list with an object a run, renamed into place when it is whole."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        text = json.dumps([asdict(summary) for summary in summaries], indent=2, ensure_ascii=False)
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot write the summary here ({error.strerror}); name another: --summary"
+        ) from error
+
+
+def check_rejects(summary: Summary, options: Options) -> None:
+    """Raise `CheckFailed` where too few rows of a completed run were scored."""
+    if summary.scored == 0:
+        raise CheckFailed(
+            f"{summary.input}: no row could be scored; see {summary.rejects or 'the input, it has no rows'}"
+        )
+    share = summary.rejected / summary.rows
+    if share > options.max_rejects:
+        raise CheckFailed(
+            f"{summary.input}: {summary.rejected} of {summary.rows} rows rejected ({share:.1%}), more than "
+            f"--max-rejects {options.max_rejects:.1%}; see {summary.rejects}. The scored rows are in {summary.output}"
+        )
+
+
+def _model(scorer: Scorer) -> Mapping[str, Any]:
+    return {"model": scorer.bundle.identity, "model file": scorer.model, "provider": scorer.provider}
+
+
+def _what_was_kept(summary: Summary, resumable: bool) -> str:
+    if resumable:
+        return f"{summary.rows:,} rows of {summary.input} are done and kept; run the same command again to continue"
+    return f"{summary.input}: nothing was kept, this input cannot be resumed"
+
+
+def _what_is_left(summary: Summary, sink: "Parts | _StandardOutput") -> str:
+    """What an input that broke off leaves behind."""
+    before = f"The {summary.rows:,} rows before that"
+    if not isinstance(sink, Parts):
+        return f"{before} are written"
+    if not sink.folder.exists():
+        return "Nothing was kept, this input cannot be resumed"
+    last = sink.entries[-1].end_line - 1 if sink.entries else 1
+    return f"{before}, to line {last:,}, are scored and kept: {sink.folder}/*.rows"
+
+
+class _StandardOutput:
+    """Rows to standard output as windows finish; it cannot be taken back, so there is nothing to resume."""
+
+    def __init__(self, header: bytes, rejects: Path) -> None:
+        self.entries: list[WindowEntry] = []
+        self._rejects = rejects
+        self._reject_file: BinaryIO | None = None
+        self._write(header)
+
+    def commit(self, entry: WindowEntry, rows: bytes, rejects: bytes) -> None:
+        self.entries.append(entry)
+        self._write(rows)
+        if rejects:
+            if self._reject_file is None:
+                self._reject_file = self._rejects.open("wb")
+            self._reject_file.write(rejects)
+
+    def publish(self, header: bytes, rejects: Path) -> None:
+        pass
+
+    def discard(self) -> None:
+        pass
+
+    def close(self) -> None:
+        if self._reject_file:
+            self._reject_file.close()
+
+    def _write(self, data: bytes) -> None:
+        try:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit tries the same bytes again
+            raise UsageError(f"standard output: {error.strerror}") from error

@@ -1,0 +1,1 @@
+"""The same on the workers of a Ray cluster, byte for byte."""

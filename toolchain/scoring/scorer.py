@@ -1,0 +1,216 @@
+"""`Scorer`: a bundle as a function from texts to labels, without torch. Batches by length, over worker threads."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.bundle import Bundle, open_bundle
+from export.sessions import choose_provider, cores, open_session, run_text
+from export.text import clean
+from toolchain.errors import UsageError
+from toolchain.measures.drift import bundle_reference
+from toolchain.scoring.word_shares import WordShare, explain_model, label_shares, strongest_words
+
+GENERAL = "model.onnx"
+CPU = "model.cpu.onnx"
+INT8 = "model.int8.onnx"
+
+OWN_BUNDLE = Path("bundle")
+BOX = Path(__file__).parents[1] / "box"
+"""The bundle that comes with the package, for scoring before anything was trained."""
+
+
+def find_bundle() -> Path:
+    """The bundle of whoever names none: `./bundle` where there is one, else the model in the box."""
+    return OWN_BUNDLE if OWN_BUNDLE.exists() or not BOX.exists() else BOX
+
+
+class Prediction(NamedTuple):
+    """What the model says of one text. `probabilities` follow `Scorer.labels`; `confidence` is the label's own."""
+
+    label: str
+    confidence: float
+    probabilities: tuple[float, ...]
+    tokens: int
+    unknown: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the model says of N texts: `best` [N] indexes the labels, `probabilities` [N, classes], counts [N].
+
+    `strongest` are each text's strongest words for the label and against it, where the scorer explains.
+    """
+
+    best: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    tokens: NDArray[np.int64]
+    unknown: NDArray[np.int64]
+    strongest: Sequence[Sequence[WordShare]] = ()
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """When a batch is full: texts, and bytes it would hold with every text padded to its longest."""
+
+    texts: int
+    padded_bytes: int
+
+
+CPU_LIMITS = BatchLimits(texts=64, padded_bytes=1 << 19)
+ACCELERATOR_LIMITS = BatchLimits(texts=512, padded_bytes=1 << 22)
+
+
+class Scorer:
+    """Scores texts with a bundle. Thread-safe; use it as a context manager or `close` it to end its threads.
+
+    On the CPU provider, as many threads as cores (or `threads`) share one session whose operators run on one thread
+    each: that is faster than one batch at a time over all cores. Without a bundle it takes that of `find_bundle`. To
+    `explain` is to name as many of the strongest words of every text for its label, and as many against it; that takes
+    the bundle's `model.explain.onnx`, on the CPU. Raises `export.bundle.InvalidBundle` on a bundle that is missing or
+    damaged, `export.sessions.RuntimeUnavailable` where the provider cannot be had, and `UsageError` where the bundle
+    lacks the form that is asked for.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path | Bundle | None = None,
+        provider: str = "auto",
+        provider_options: Mapping[str, str] | None = None,
+        precision: str = "fp32",
+        explain: int = 0,
+        threads: int | None = None,
+    ) -> None:
+        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle or find_bundle()))
+        self.labels = self.bundle.specification.labels
+        self.reference = bundle_reference(self.bundle)
+        self.explain = explain
+        if explain and provider == "auto":
+            provider = "cpu"
+        text_model = GENERAL if GENERAL in self.bundle.files else CPU
+        self.provider = choose_provider(self.bundle.file(text_model), provider)
+        on_cpu = self.provider == "cpu"
+        self.model = self._choose_explaining(on_cpu, precision) if explain else self._choose_model(on_cpu, precision)
+        per_operator = 1 if on_cpu else 0
+        self._session = open_session(self.bundle.file(self.model), self.provider, per_operator, provider_options)
+        self._limits = CPU_LIMITS if on_cpu else ACCELERATOR_LIMITS
+        self._workers = ThreadPoolExecutor((threads or cores()) if on_cpu else 1, thread_name_prefix="scorer")
+
+    def score(self, texts: Sequence[str]) -> list[Prediction]:
+        """One prediction a text, in order. A text without a token gets the answer of the empty text."""
+        scores = self.submit(texts).result()
+        return [
+            Prediction(self.labels[best], row[best], tuple(row), tokens, unknown)
+            for best, row, tokens, unknown in zip(
+                scores.best.tolist(),
+                scores.probabilities.tolist(),
+                scores.tokens.tolist(),
+                scores.unknown.tolist(),
+                strict=True,
+            )
+        ]
+
+    def submit(self, texts: Sequence[str]) -> "PendingScores":
+        """Start scoring and give a handle; several may be under way at once, and their batches keep every core busy.
+
+        The batches depend on `texts` alone, so the same texts always give the same bits on one machine.
+        """
+        texts = [clean(text) for text in texts]
+        batches = plan_batches([len(text.encode()) for text in texts], self._limits)
+        # The longest texts go first, so that no thread is left alone with one at the end.
+        pending = [(batch, self._workers.submit(self._run, [texts[i] for i in batch])) for batch in reversed(batches)]
+        return PendingScores(len(texts), len(self.labels), pending)
+
+    def close(self) -> None:
+        """End the worker threads; batches that have not begun are dropped."""
+        self._workers.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> "Scorer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _choose_model(self, on_cpu: bool, precision: str) -> str:
+        if precision == "int8":
+            if not on_cpu:
+                raise UsageError(f"--precision int8 is for the cpu provider, not {self.provider}")
+            if INT8 not in self.bundle.files:
+                raise UsageError(f"{self.bundle.folder}: holds no {INT8}; make it: toolchain export --precision int8")
+            return INT8
+        if precision != "fp32":
+            raise UsageError(f"--precision {precision}: expected fp32 or int8")
+        if not on_cpu and GENERAL not in self.bundle.files:
+            raise UsageError(
+                f"{self.bundle.folder}: holds no {GENERAL}, which {self.provider} needs; use --provider cpu"
+            )
+        return CPU if on_cpu and CPU in self.bundle.files else GENERAL
+
+    def _choose_explaining(self, on_cpu: bool, precision: str) -> str:
+        if not on_cpu:
+            raise UsageError(f"--explain is for the cpu provider, not {self.provider}")
+        if precision != "fp32":
+            raise UsageError(f"--explain goes with --precision fp32, not {precision}")
+        return explain_model(self.bundle).name
+
+    def _run(self, texts: list[str]) -> Scores:
+        names = ["probabilities", "tokens", "unknown", *(["words", "shares", "start"] if self.explain else [])]
+        probabilities, tokens, unknown, *more = run_text(self._session, names, texts)
+        best = probabilities.argmax(axis=1)
+        strongest = self._strongest(best, *more) if self.explain else ()
+        return Scores(best, probabilities, tokens, unknown, strongest)
+
+    def _strongest(
+        self,
+        best: NDArray[np.int64],
+        words: NDArray[np.object_],
+        shares: NDArray[np.float32],
+        start: NDArray[np.float32],
+    ) -> list[list[WordShare]]:
+        _, own = label_shares(start, shares, best)
+        return [
+            strongest_words(map(WordShare, filter(None, row), row_shares), self.explain)
+            for row, row_shares in zip(words.tolist(), own.tolist(), strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class PendingScores:
+    """Scores under way."""
+
+    count: int
+    classes: int
+    batches: Sequence[tuple[list[int], Future[Scores]]]
+
+    def result(self) -> Scores:
+        """Wait for every batch and put the texts' order back."""
+        probabilities = np.empty((self.count, self.classes), np.float32)
+        tokens = np.empty(self.count, np.int64)
+        unknown = np.empty(self.count, np.int64)
+        strongest: dict[int, Sequence[WordShare]] = {}
+        for batch, future in self.batches:
+            scores = future.result()
+            probabilities[batch], tokens[batch], unknown[batch] = scores.probabilities, scores.tokens, scores.unknown
+            strongest |= zip(batch, scores.strongest, strict=False)
+        in_order = [strongest[index] for index in sorted(strongest)]
+        return Scores(probabilities.argmax(axis=1), probabilities, tokens, unknown, in_order)
+
+
+def plan_batches(lengths: Sequence[int], limits: BatchLimits) -> list[list[int]]:
+    """Indices into `lengths` (bytes), shortest first, cut into batches within `limits`; a giant is alone in its own."""
+    batches: list[list[int]] = []
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) == limits.texts or (len(batch) + 1) * lengths[index] > limits.padded_bytes):
+            batches.append(batch)
+            batch = []
+        batch.append(index)
+    if batch:
+        batches.append(batch)
+    return batches

@@ -1,0 +1,312 @@
+"""The window: consecutive records of a file, judged, scored and rendered in the same way wherever it runs.
+
+What is here decides the bytes of the output. The local engine calls it in one process, the distributed one on its
+workers.
+"""
+
+import hashlib
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from export.text import is_blank
+from toolchain.errors import UsageError
+from toolchain.files.compression import BrokenInput
+from toolchain.files.inputs import STDIO, Input, open_input
+from toolchain.files.parquet import MAGIC, ParquetReader, check_names, is_parquet
+from toolchain.files.records import (
+    DELIMITERS,
+    LABEL_COLUMNS,
+    MAX_ROW_BYTES,
+    TEXT_COLUMNS,
+    Reader,
+    Record,
+    find_column,
+    open_reader,
+)
+from toolchain.files.storage import Status, is_remote
+from toolchain.measures.drift import Reference, Statistics
+from toolchain.measures.metrics import LabelCounts, count_labels, label_index
+from toolchain.scoring.journal import WindowEntry
+from toolchain.scoring.parquet_rows import ParquetRows
+from toolchain.scoring.rendering import (
+    Appended,
+    Body,
+    Rows,
+    Selection,
+    TextRows,
+    body_anew,
+    render_reject,
+    select_columns,
+)
+from toolchain.scoring.scorer import PendingScores, Scorer
+
+_EDGE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a file is scored. `max_rejects` is a share of the rows.
+
+    `label_column` asks for figures against known labels; `probabilities` and `min_confidence` add fields to the rows;
+    `keep` or `drop` say which of a row's own columns stay, and `id_column` is one that stays and names the rejects;
+    `limit` stops after the first records; `explain` adds as many of the strongest words on either side, and has to be
+    the scorer's own. `encoding` and `delimiter` are found out where they are None.
+    """
+
+    text_column: str | None = None
+    on_error: Literal["reject", "fail"] = "reject"
+    max_rejects: float = 0.1
+    resume: bool = True
+    label_column: str | None = None
+    probabilities: bool = False
+    min_confidence: float | None = None
+    keep: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    id_column: str | None = None
+    limit: int | None = None
+    explain: int = 0
+    encoding: str | None = None
+    delimiter: str | None = None
+    max_row_bytes: int = MAX_ROW_BYTES
+
+    def __post_init__(self) -> None:
+        if self.delimiter is not None and self.delimiter not in DELIMITERS:
+            raise UsageError(f"--delimiter {self.delimiter}: expected , ; | or \\t")
+        if self.drop and (self.keep or self.id_column):
+            raise UsageError(
+                f"--drop and {'--keep' if self.keep else '--id-column'}: name the columns that stay, or those that go"
+            )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What becomes of a file's records.
+
+    `reserved` are our field names, where a later object may have one as well; `rewritten` gives the own part of an
+    object that is written anew, to know beforehand whether it can be.
+    """
+
+    reader: Reader
+    text_column: str
+    label_column: str | None
+    text: Callable[[Mapping[str, Any]], Any]
+    label: Callable[[Mapping[str, Any]], Any] | None
+    identity: Callable[[Mapping[str, Any]], Any] | None
+    appended: Appended
+    names: Sequence[str]
+    reserved: Sequence[str]
+    selection: Selection | None
+    rewritten: Body | None
+
+    @classmethod
+    def of(cls, reader: Reader, labels: Sequence[str], options: Options) -> "Plan":
+        """Find the columns. Raises `UsageError` where one is not there."""
+        text_column = find_column(reader, options.text_column, TEXT_COLUMNS, "--text-column NAME")
+        label_column = identity = None
+        if options.label_column is not None:
+            label_column = find_column(reader, options.label_column, LABEL_COLUMNS, "--label-column NAME")
+        if options.id_column is not None:
+            identity = reader.getter(find_column(reader, options.id_column, (), "--id-column NAME"))
+        keep = options.keep if options.id_column is None else (options.id_column, *options.keep)
+        selection = select_columns(reader, keep, options.drop)
+        appended = Appended(labels, options.probabilities, options.min_confidence, options.explain > 0)
+        names = appended.names(reader.columns if selection is None else selection.kept)
+        if selection is None:
+            reserved = names
+        else:
+            reserved = [name for name in names if selection.dropped is not None and name not in selection.dropped]
+        return cls(
+            reader=reader,
+            text_column=text_column,
+            label_column=label_column,
+            text=reader.text_getter(text_column),
+            label=None if label_column is None else reader.getter(label_column),
+            identity=identity,
+            appended=appended,
+            names=names,
+            reserved=reserved,
+            selection=selection,
+            rewritten=body_anew(reader, selection) if selection is not None and reader.format == "jsonl" else None,
+        )
+
+    def rows(self) -> Rows:
+        """What makes the output."""
+        if isinstance(self.reader, ParquetReader):
+            return ParquetRows(self.reader, self.appended, self.names, self.selection)
+        return TextRows(self.reader, self.appended, self.names, self.selection)
+
+    def reason(self, record: Record) -> str | None:
+        """Why a record cannot be scored, or None where it can."""
+        if record.error is not None:
+            return record.error
+        text = self.text(record.fields)
+        if text is None:
+            return f"no text: the field {self.text_column!r} is missing or null"
+        if not isinstance(text, str):
+            return f"no text: the field {self.text_column!r} holds {type(text).__name__}, expected a string"
+        if is_blank(text):
+            return f"no text: the field {self.text_column!r} is blank"
+        if taken := [name for name in self.reserved if name in record.fields]:
+            return f"the record has a field {taken[0]!r} already, which the first records have not"
+        if self.rewritten is not None:
+            try:
+                self.rewritten(record)
+            except TypeError as error:
+                return f"cannot be written anew: {error}"
+        return None
+
+
+@dataclass(frozen=True)
+class Window:
+    """Consecutive records, and what each is to become: scored (its text is under way) or rejected."""
+
+    number: int
+    records: Sequence[Record]
+    reasons: Sequence[str | None]
+    pending: PendingScores
+    reference: Reference | None
+
+
+def open_records(
+    source: str, output: str, options: Options, stack: ExitStack, end: int | None = None
+) -> tuple[Input, Reader]:
+    """Open an input and read as much of it as tells its columns; `stack` closes it. Its `size` is in rows for Parquet.
+
+    `end` as `open_input` has it. Raises `UsageError` where it cannot be read.
+    """
+    check_names(source, output)
+    if is_parquet(source):
+        opened = open_input(source, stack, end=end)
+        rows = ParquetReader(opened.stream, source, options.max_row_bytes)
+        return replace(opened, size=rows.rows), rows
+    opened = open_input(source, stack, options.encoding, end)
+    name = "standard input" if source == STDIO else source
+    if opened.stream.peek(len(MAGIC)).startswith(MAGIC):  # type: ignore[attr-defined]
+        raise UsageError(f"{name}: is Parquet; expected a file with a name that ends in .parquet")
+    wanted = TEXT_COLUMNS if options.text_column is None else (options.text_column,)
+    return opened, open_reader(opened.stream, name, None, options.max_row_bytes, options.delimiter, wanted)
+
+
+def describe_job(
+    source: str,
+    status: Status | None,
+    model: Mapping[str, Any],
+    plan: Plan,
+    options: Options,
+    window: tuple[int, int],
+) -> Mapping[str, Any]:
+    """What the output depends on, as plain JSON values: a run continues only parts that were made with the same.
+
+    `model` names the model and what it runs on, `window` is the limits of `cut`. Of a local file the edges count as
+    well; an object is replaced whole, so that its time and size tell.
+    """
+    job: dict[str, Any] = {
+        "input": source,
+        **model,
+        "text column": plan.text_column,
+        "window": window,
+        "--label-column": options.label_column,
+        "--probabilities": options.probabilities,
+        "--min-confidence": options.min_confidence,
+        "--keep": options.keep,
+        "--drop": options.drop,
+        "--id-column": options.id_column,
+        "--limit": options.limit,
+        "--explain": options.explain,
+        "--encoding": options.encoding,
+        "--delimiter": plan.reader.delimiter,
+        "--max-row-bytes": options.max_row_bytes,
+    }
+    if status is not None:
+        edges = hashlib.sha256()
+        if not is_remote(source):
+            with Path(source).open("rb") as again:
+                edges.update(again.read(_EDGE))
+                again.seek(max(0, status.size - _EDGE))
+                edges.update(again.read(_EDGE))
+        job["input contents"] = [status.size, status.modified_ns, edges.hexdigest()]
+    plain: Mapping[str, Any] = json.loads(json.dumps(job))
+    return plain
+
+
+class UntilBroken:
+    """The records of a file up to where it breaks off, if it does; then `error` says how."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.error: BrokenInput | None = None
+        self._reader = reader
+
+    def __iter__(self) -> Iterator[Record]:
+        try:
+            yield from self._reader
+        except BrokenInput as error:
+            self.error = error
+
+
+def limited(reader: Iterable[Record], options: Options, done: int) -> Iterable[Record]:
+    """The records that are still to do under `--limit`."""
+    return reader if options.limit is None else itertools.islice(reader, max(0, options.limit - done))
+
+
+def cut(records: Iterable[Record], rows: int, size: int) -> Iterator[list[Record]]:
+    """Consecutive records, cut by count (`rows`) and bytes (`size`) alone: the same file is always cut the same way."""
+    window: list[Record] = []
+    held = 0
+    for record in records:
+        window.append(record)
+        held += record.size
+        if len(window) == rows or held >= size:
+            yield window
+            window, held = [], 0
+    if window:
+        yield window
+
+
+def begin(scorer: Scorer, plan: Plan, number: int, records: Sequence[Record], reasons: Sequence[str | None]) -> Window:
+    """Start scoring the records that have no reason against it; several windows may be under way at once."""
+    texts = [plan.text(record.fields) for record, why in zip(records, reasons, strict=True) if why is None]
+    return Window(number, records, reasons, scorer.submit(texts), scorer.reference)
+
+
+def finish(window: Window, plan: Plan, rows: Rows, source: str) -> tuple[WindowEntry, bytes, bytes]:
+    """Wait for a window's scores -> its journal entry, its rows and its rejects."""
+    scores = window.pending.result()
+    best = scores.best.tolist()
+    labels = plan.appended.labels
+    judged = list(zip(window.records, window.reasons, strict=True))
+    scored = [record for record, reason in judged if reason is None]
+    part = rows.render(scored, scores)
+    rejects = b"".join(render_reject(record, why, source, plan.identity) for record, why in judged if why is not None)
+    truth: list[int] = []
+    if plan.label is not None:
+        index = {label: number for number, label in enumerate(labels)}
+        truth = [label_index(plan.label(record.fields), index) for record in scored]
+    counts = LabelCounts.none(0) if plan.label is None else count_labels(truth, scores.best, scores.probabilities)
+    statistics = Statistics()
+    if window.reference is not None:
+        statistics = window.reference.count(scores.tokens, scores.unknown, scores.probabilities)
+    last = window.records[-1]
+    entry = WindowEntry(
+        window=window.number,
+        scored=len(scored),
+        rejected=len(window.records) - len(scored),
+        tokens=int(scores.tokens.sum()),
+        unknown=int(scores.unknown.sum()),
+        labels={labels[index]: count for index, count in sorted(Counter(best).items())},
+        end_offset=last.end_offset,
+        end_line=last.end_line,
+        rows_bytes=len(part),
+        rejects_bytes=len(rejects),
+        abstained=int(plan.appended.abstains(scores).sum()),
+        confusion=counts.confusion.tolist(),
+        log_loss=counts.log_loss,
+        unlabelled=counts.unlabelled,
+        statistics=statistics.to_json(),
+    )
+    return entry, part, rejects

@@ -1,0 +1,453 @@
+"""The documented loops: `train` and `evaluate`, and the run over the epochs that keeps the best checkpoint."""
+
+import csv
+import ctypes
+import hashlib
+import json
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from export.forms import softmax
+from toolchain import __version__
+from toolchain.corpus.corpus import Corpus, batch_tensors, iterators
+from toolchain.errors import UsageError
+from toolchain.measures.calibration import fit_temperature, reliability
+from toolchain.measures.drift import text_reference
+from toolchain.models.classifiers import Model, PooledGRU, build_model
+from toolchain.models.recipes import Recipe
+from toolchain.models.snapshot import Snapshot, load_snapshot, save_snapshot
+from toolchain.training.adversarial import Adversary
+from toolchain.training.distributed import (
+    add_up,
+    check_same,
+    in_order,
+    is_first,
+    of_first,
+    own_batches,
+    parallel,
+    part_of,
+    parts,
+    process_count,
+    reseed,
+)
+from toolchain.training.figures import training_curves
+from toolchain.training.language_model import pretrain
+from toolchain.training.optimization import Optimization
+from toolchain.training.resumption import FILE as RESUME_FILE
+from toolchain.training.resumption import Resumption, load_resumption, save_resumption
+from toolchain.training.self_training import teacher_vectors, with_pseudo_labels
+from toolchain.training.suspects import FILE as SUSPECTS_FILE
+from toolchain.training.suspects import MIN_EPOCHS, Suspects
+from toolchain.training.word_vectors import word_vectors
+
+MIN_CALIBRATION_REVIEWS = 100
+"""A temperature fitted on fewer validation reviews is noise."""
+
+# Huge pages for large tensors, whose first touch otherwise costs a page fault every 4 KiB. PyTorch reads this before
+# its first tensor.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+_SECONDS_A_TRIM = 5.0
+"""Between two calls of `malloc_trim`."""
+
+Progress = Callable[[Iterable[Any], str], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of `history.csv`. Losses are mean cross-entropies in nats, accuracies in percent."""
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user may change about a recipe's run."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    layers: int
+    seed: int
+    device: str = "auto"
+    precision: str = "auto"
+    patience: int | None = None
+    class_weights: Literal["none", "balanced"] = "none"
+
+
+def train(
+    model: nn.Module,
+    optimizer: Optimization | torch.optim.Optimizer,
+    iterator: Iterable[Any],
+    criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    precision: torch.dtype = torch.float32,
+    watch: Callable[[Any, Tensor], None] = lambda batch, logits: None,
+    adversary: Adversary | None = None,
+) -> tuple[float, float]:
+    """One pass over the batches with weight updates -> mean loss and accuracy in percent, both as seen in passing.
+
+    In `torch.bfloat16` the products are taken in it (autocast). `watch` sees every batch and its logits. With an
+    `adversary` the weights follow the sum of the loss and of the loss that it makes of the batch.
+    """
+    model.train()
+    device = next(model.parameters()).device
+    total, correct, count = 0.0, 0.0, 0.0
+    for batch in iterator:
+        ids, lengths, labels = batch_tensors(batch, device)
+        optimizer.zero_grad()
+        part = part_of(batch)
+        rest = adversary.rest(ids) if adversary else None
+        logits = _logits(model, precision, ids, lengths, rest)
+        loss = criterion(logits, labels)
+        (loss * part.scale).backward()  # type: ignore[no-untyped-call]
+        if adversary and rest is not None:
+            again = _logits(model, precision, ids, lengths, adversary.worst(rest, lengths))
+            (criterion(again, labels) * part.scale).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        if not part.weight:
+            continue
+        total += loss.item() * part.weight
+        correct += int((logits.argmax(1) == labels).sum())
+        count += len(labels)
+        watch(batch, logits)
+    total, correct, count = add_up(total, correct, count)
+    return total / count, 100.0 * correct / count
+
+
+def _logits(
+    model: nn.Module, precision: torch.dtype, ids: Tensor, lengths: Tensor, noise: Tensor | None = None
+) -> Tensor:
+    with torch.autocast(ids.device.type, precision, enabled=precision != torch.float32):
+        logits: Tensor = model(ids, lengths) if noise is None else model(ids, lengths, noise)
+    return logits.float()
+
+
+def evaluate(model: nn.Module, iterator: Iterable[Any]) -> tuple[float, float]:
+    """Mean cross-entropy (summed over every review, then divided) and accuracy in percent."""
+    answers = predict(model, iterator)
+    return of_first(lambda: _figures(*answers))
+
+
+@torch.no_grad()
+def predict(model: nn.Module, iterator: Iterable[Any]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The logits [reviews, classes] and the labels [reviews] of all batches, in their order."""
+    model.eval()
+    device = next(model.parameters()).device
+    answers = []
+    for batch in own_batches(iterator):
+        ids, lengths, labels = batch_tensors(batch, device)
+        answers.append((model(ids, lengths).cpu().numpy(), labels.cpu().numpy()))
+    all_logits, all_labels = zip(*in_order(answers), strict=True)
+    return np.concatenate(all_logits), np.concatenate(all_labels)
+
+
+@contextmanager
+def _subnormals_flushed() -> Iterator[None]:
+    """Vanishing gradients become subnormal, and the CPU crawls through those. The caller's setting comes back after."""
+    flushed_before = bool(torch.tensor(torch.finfo().tiny) / 2 == 0)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(flushed_before)
+
+
+@_subnormals_flushed()
+def fit(
+    corpus: Corpus,
+    recipe: Recipe,
+    settings: Settings,
+    out: Path,
+    on_epoch: Callable[[Epoch, bool], None] = lambda epoch, best: None,
+    progress: Progress = lambda batches, title: batches,
+    resume: bool = False,
+    teacher: Snapshot | None = None,
+) -> dict[str, Any]:
+    """Train, keep the checkpoint of the lowest validation loss in `out`, calibrate and test it -> the metrics.
+
+    Writes `txtclassification.pt`, `history.csv` (a line an epoch, as it ends), `history.png`, `metrics.json` and, after
+    `MIN_EPOCHS` epochs, `suspects.csv`. `on_epoch` hears of every epoch and whether it is the best so far; `progress`
+    wraps the batches of a pass. A `teacher` labels the unlabelled texts, and those that it is sure of are trained on as
+    well. The same seed gives the same checkpoint on the same machine. Every finished epoch is kept in `resume.pt` until
+    the run is complete: with `resume` a killed run goes on behind it, to the same result as an undisturbed one. Raises
+    `UsageError` where the loss stops being a number, or where there is nothing of this run to resume.
+    """
+    _make_repeatable(settings.seed)
+    progress = _giving_memory_back(progress)
+    device = choose_device(settings.device)
+    precision = choose_precision(settings.precision, device)
+    specification = recipe.specification(corpus.labels, settings.layers)
+    sizes = (len(corpus.vocabulary), recipe.dropout, recipe.input_dropout, recipe.word_dropout)
+    model = build_model(recipe.model, specification, *sizes).to(device)
+    if teacher:
+        corpus = with_pseudo_labels(corpus, teacher, recipe)
+    train_batches, validation_batches, test_batches = iterators(corpus, settings.batch_size, settings.seed)
+    optimization = Optimization(model, recipe, settings.learning_rate, steps=settings.epochs * len(train_batches))
+    weights = _class_weights(corpus, device) if settings.class_weights == "balanced" else None
+    criterion = nn.CrossEntropyLoss(weights, label_smoothing=recipe.label_smoothing)
+    about = _about(corpus, recipe, settings, model, str(precision).removeprefix("torch."))
+    if teacher:
+        about["teacher"] = dict(teacher.training)
+    check_same(about)
+    if is_first():
+        out.mkdir(parents=True, exist_ok=True)
+    run = {**asdict(settings), **about}
+    for name in ("settings", "versions", "patience", *([] if recipe.one_cycle else ["epochs"])):
+        del run[name]  # what may change in an interrupted run: more epochs than were planned are no other run
+    history: list[Epoch] = []
+    suspects = Suspects()
+    if recipe.vector_epochs and not resume and is_first():
+        _start(model, corpus, recipe, settings.seed, precision, teacher, progress)
+    if resume:
+        resumption = of_first(lambda: load_resumption(out, run))
+        resumption.restore(model, optimization)
+        train_batches.random_shuffler.random_state = resumption.shuffler
+        history = [Epoch(**line) for line in resumption.history]  # type: ignore[arg-type]
+        suspects = Suspects(resumption.suspects)
+    if process_count() > 1:
+        about["processes"] = process_count()  # which may change in an interrupted run
+    parallel_model = parallel(model)
+    adversary = Adversary(recipe.adversarial, recipe.embedding) if recipe.adversarial else None
+    while len(history) < settings.epochs and not _out_of_patience(history, settings.patience):
+        number = len(history) + 1
+        start = time.perf_counter()
+        reseed(settings.seed, number)
+        batches = progress(parts(train_batches, weights), f"epoch {number} training")
+        train_loss, train_accuracy = train(
+            parallel_model, optimization, batches, criterion, precision, suspects.watch, adversary
+        )
+        suspects.end_epoch()
+        result = optimization.result
+        loss, accuracy = evaluate(result, progress(validation_batches, f"epoch {number} validation"))
+        if not math.isfinite(loss):
+            raise UsageError(f"epoch {number}: the validation loss is {loss}; the training diverged; lower --lr")
+        best = all(loss < earlier.validation_loss for earlier in history)
+        epoch = Epoch(number, train_loss, train_accuracy, loss, accuracy, time.perf_counter() - start)
+        history.append(epoch)
+        if not is_first():
+            continue  # one process writes and reports
+        _write_history(history, out / "history.csv")
+        if best:
+            training = {**about, "epoch": number, "validation_loss": loss, "validation_accuracy": accuracy}
+            save_snapshot(Snapshot(recipe.model, specification, corpus.vocabulary, result.state_dict(), training), out)
+        resumption = Resumption(
+            run=run,
+            history=[asdict(line) for line in history],
+            suspects=suspects.never_right,
+            model=model.state_dict(),
+            optimization=optimization.state_dict(),
+            shuffler=train_batches.random_shuffler.random_state,
+            torch_state=torch.get_rng_state(),
+            cuda_states=torch.cuda.get_rng_state_all() if device.type == "cuda" else [],
+        )
+        save_resumption(resumption, out)
+        on_epoch(epoch, best)
+    checkpoint = of_first(lambda: load_snapshot(out))
+    if "calibration" not in checkpoint.training:  # else the run was killed when nothing but what follows was left
+        texts = [example.text for example in corpus.validation]
+        checkpoint = _finish(checkpoint, model, validation_batches, test_batches, texts, progress)
+    metrics = {**checkpoint.training, "seconds": sum(epoch.seconds for epoch in history)}
+    if not is_first():
+        return metrics
+    if len(history) >= MIN_EPOCHS:
+        metrics["suspects"] = suspects.write(corpus.labels, out / SUSPECTS_FILE)
+    else:
+        (out / SUSPECTS_FILE).unlink(missing_ok=True)  # of an earlier run
+    save_snapshot(replace(checkpoint, training=metrics), out)
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    training_curves([asdict(epoch) for epoch in history], out / "history.png")
+    (out / RESUME_FILE).unlink(missing_ok=True)
+    return metrics
+
+
+def _start(
+    model: Model,
+    corpus: Corpus,
+    recipe: Recipe,
+    seed: int,
+    precision: torch.dtype,
+    teacher: Snapshot | None,
+    progress: Progress,
+) -> None:
+    """Give the embedding the teacher's vectors, or else those of all text, and make the GRU its language model."""
+    if teacher:
+        vectors = teacher_vectors(teacher, corpus.vocabulary)
+    else:
+        sentences = [example.text for example in corpus.train] + corpus.unlabelled
+        vectors = word_vectors(sentences, corpus.vocabulary, recipe.embedding, seed, recipe.vector_epochs, progress)
+    model.embed.weight.data.copy_(torch.from_numpy(vectors))
+    if recipe.language_model_epochs and not teacher and isinstance(model, PooledGRU):
+        pretrain(model, sentences, corpus.vocabulary, seed, recipe.language_model_epochs, precision, progress)
+
+
+def _finish(
+    checkpoint: Snapshot,
+    model: Model,
+    validation_batches: Iterable[Any],
+    test_batches: Iterable[Any],
+    validation_texts: Sequence[Sequence[str]],
+    progress: Progress,
+) -> Snapshot:
+    """The checkpoint with its temperature in its last layer, how good it is, and what its validation texts are like."""
+    model.load_state_dict(dict(checkpoint.state))
+    validation = predict(model, progress(validation_batches, "calibration"))
+    calibration = _calibrate(model, validation)
+    answers = softmax(validation[0] / np.float32(calibration["temperature"]))
+    reference = text_reference("validation", validation_texts, checkpoint.vocabulary, answers)
+    logits, labels = predict(model, progress(test_batches, "test"))
+    loss, accuracy = _figures(logits, labels)
+    before = _quality(logits * calibration["temperature"], labels)
+    calibration["test"] = {"before": before, "after": _quality(logits, labels)}
+    training = {**checkpoint.training, "test_loss": loss, "test_accuracy": accuracy, "calibration": calibration}
+    training["reference"] = reference.to_json()
+    return replace(checkpoint, state=model.state_dict(), training=training)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one. Raises `UsageError` where the device that was asked for is not there."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device {name}: expected auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _write_history(history: list[Epoch], path: Path) -> None:
+    rows: list[Mapping[str, Any]] = [asdict(epoch) for epoch in history]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: f"{v:.6f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is bf16 on CUDA and on a CPU with matrix units for it (Intel AMX); on any other it would be slower.
+
+    Raises `UsageError` on any other name than auto, fp32 and bf16.
+    """
+    if name not in ("auto", "fp32", "bf16"):
+        raise UsageError(f"--precision {name}: expected auto, fp32 or bf16")
+    if name == "auto":
+        name = "bf16" if device.type == "cuda" or torch.cpu._is_amx_tile_supported() else "fp32"
+    return torch.bfloat16 if name == "bf16" else torch.float32
+
+
+def _make_repeatable(seed: int) -> None:
+    # MKL otherwise chooses code, threads and so the order of a sum anew in every process ("conditional numerical
+    # reproducibility" in the oneMKL developer guide). It reads these at its first product.
+    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+    os.environ.setdefault("MKL_DYNAMIC", "FALSE")
+    torch.manual_seed(seed)
+
+
+def _giving_memory_back(progress: Progress) -> Progress:
+    """`progress`, under which memory of past batches goes back to the system. Hardly two batches have the same sizes.
+
+    oneDNN keeps kernels for the last 1,024 sizes; the limit here is read at the first product. glibc keeps freed blocks
+    of all sizes: it gives them back every few seconds (musl has no `malloc_trim`).
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+
+    def trimmed(batches: Iterable[Any], title: str) -> Iterator[Any]:
+        last = time.monotonic()
+        for batch in progress(batches, title):
+            yield batch
+            if trim and time.monotonic() - last > _SECONDS_A_TRIM:
+                trim(0)
+                last = time.monotonic()
+
+    return trimmed
+
+
+def _about(corpus: Corpus, recipe: Recipe, settings: Settings, model: nn.Module, precision: str) -> dict[str, Any]:
+    """What the snapshot says of its training, in plain values."""
+    return {
+        "recipe": recipe.name,
+        "recipe_settings": json.loads(json.dumps(asdict(recipe))),
+        "settings": asdict(settings),
+        "precision": precision,
+        "data": corpus.name,
+        "reviews": _sizes(corpus),
+        "unlabelled": len(corpus.unlabelled),
+        "training_digest": training_digest(corpus),
+        "vocabulary": len(corpus.vocabulary),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "versions": {"toolchain": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
+    }
+
+
+def _sizes(corpus: Corpus) -> dict[str, int]:
+    """How many reviews each part has; those that a teacher labelled stand by themselves."""
+    labelled = sum(example.origin is not None for example in corpus.train)
+    sizes = {"train": labelled, "validation": len(corpus.validation), "test": len(corpus.test)}
+    guessed = len(corpus.train) - labelled
+    return {**sizes, "pseudo-labelled": guessed} if guessed else sizes
+
+
+def training_digest(corpus: Corpus) -> str:
+    """SHA-256 of the training part: a line a review, its label and its tokens. Another split is another run."""
+    digest = hashlib.sha256()
+    for example in corpus.train:
+        digest.update(f"{example.label} {' '.join(example.text)}\n".encode())
+    return digest.hexdigest()
+
+
+def _class_weights(corpus: Corpus, device: torch.device) -> Tensor:
+    """Weights [classes] under which every label counts the same in the loss, however rare: mean 1 over the reviews."""
+    counts = np.bincount([example.label for example in corpus.train], minlength=len(corpus.labels))
+    counts = np.maximum(counts, 1)  # whole groups may have taken a label out of the training part
+    return torch.tensor(counts.sum() / (len(counts) * counts), dtype=torch.float32, device=device)
+
+
+def _out_of_patience(history: list[Epoch], patience: int | None) -> bool:
+    """Whether the last `patience` epochs brought no lower validation loss."""
+    if patience is None or not history:
+        return False
+    best = min(history, key=lambda epoch: epoch.validation_loss)
+    return len(history) - best.epoch >= patience
+
+
+def _calibrate(model: Model, validation: tuple[NDArray[np.float32], NDArray[np.int64]]) -> dict[str, Any]:
+    """Divide the logits by the temperature that suits the validation part, inside the last linear layer.
+
+    Nothing changes where the validation part is too small, or has no mistake that could tell how sure to be.
+    """
+    logits, labels = validation
+    usable = len(labels) >= MIN_CALIBRATION_REVIEWS and bool((logits.argmax(1) != labels).any())
+    temperature = fit_temperature(logits, labels) if usable else 1.0
+    with torch.no_grad():
+        for parameter in (model.out.weight, model.out.bias):
+            parameter.div_(temperature)
+    after = _quality(logits / temperature, labels)
+    return {"temperature": temperature, "validation": {"before": _quality(logits, labels), "after": after}}
+
+
+def _figures(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
+    loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels), reduction="sum").item()
+    return loss / len(labels), 100.0 * int((logits.argmax(1) == labels).sum()) / len(labels)
+
+
+def _quality(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
+    """Log-loss in nats and expected calibration error of logits [reviews, classes]."""
+    error = reliability(softmax(logits), labels).expected_calibration_error
+    return {"loss": _figures(logits, labels)[0], "calibration_error": error}
