@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolchain.files.inputs import output_path
+from toolchain.files.kind import Kind
 from toolchain.scoring import job
 from toolchain.scoring.windows import Options, Plan, cut, open_records
 
@@ -30,7 +31,7 @@ def measure(path: str) -> Cutting:
     """Read and cut the file as the distributed engine does, scoring nothing."""
     with ExitStack() as stack:
         started = time.process_time()
-        _, reader = open_records(path, output_path(path, None, False), Options(), stack)
+        reader = open_records(path, Kind.of(output_path(path, None, False)), Options(), stack).reader
         Plan.of(reader, (), Options())
         counts = [len(records) for records in cut(reader, job.WINDOW_ROWS, job.WINDOW_BYTES)]
         return Cutting(Path(path).stat().st_size, sum(counts), len(counts), time.process_time() - started)

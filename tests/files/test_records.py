@@ -4,6 +4,8 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -11,7 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toolchain.errors import UsageError
-from toolchain.files.records import CsvReader, JsonlReader, Record, find_column, open_reader
+from toolchain.files.csv_records import CsvReader
+from toolchain.files.json_records import JsonlReader
+from toolchain.files.records import Record, find_column
+from toolchain.files.tables import ReadOptions, open_table
 
 COLUMNS = ("id", "text", "label")
 HEADER = b"id,text,label\n"
@@ -260,15 +265,18 @@ def test_the_columns_of_json_lines_are_the_fields_of_the_first_records_together(
         ("a.csv", b"{a},b\n", "csv"),
         ("a.JSONL", b'{"a": 1}\n', "jsonl"),
         ("a.ndjson", b'{"a": 1}\n', "jsonl"),
-        ("standard input", b'\n {"a": 1}\n', "jsonl"),
-        ("standard input", b'\xef\xbb\xbf{"a": 1}\n', "jsonl"),
-        ("standard input", b"a,b\n", "csv"),
+        ("reviews", b'\n {"a": 1}\n', "jsonl"),
+        ("reviews", b'\xef\xbb\xbf{"a": 1}\n', "jsonl"),
+        ("reviews", b"a,b\n", "csv"),
     ],
 )
 def test_the_format_is_told_by_the_name_or_else_by_the_first_byte(
-    name: str, data: bytes, format: Literal["csv", "jsonl"]
+    name: str, data: bytes, format: Literal["csv", "jsonl"], tmp_path: Path
 ) -> None:
-    assert open_reader(io.BufferedReader(io.BytesIO(data)), name, None).format == format
+    (tmp_path / name).write_bytes(data)
+    with ExitStack() as stack:
+        table = open_table(str(tmp_path / name), ReadOptions(), stack)
+        assert table.kind.format == table.reader.format == format
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])

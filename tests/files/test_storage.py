@@ -11,7 +11,9 @@ from tests.files.object_store import BROKEN, READABLE, object_store
 from toolchain.errors import UsageError
 from toolchain.files import storage
 from toolchain.files.compression import BrokenInput
-from toolchain.files.inputs import expand, open_input, output_path
+from toolchain.files.inputs import expand, output_path
+from toolchain.files.kind import Kind
+from toolchain.files.opening import open_input
 
 BUCKET = "s3://reviews"
 
@@ -71,7 +73,7 @@ def test_an_upload_moves_a_file(folder: str, tmp_path: Path) -> None:
 def test_an_object_is_an_input_that_can_seek() -> None:
     storage.write_bytes(f"{BUCKET}/seek.csv", bytes(range(256)) * 40_000)
     with ExitStack() as stack:
-        opened = open_input(f"{BUCKET}/seek.csv", stack)
+        opened = open_input(Kind.of(f"{BUCKET}/seek.csv"), stack)
         assert opened.size == 256 * 40_000
         opened.stream.seek(256 * 30_000 + 7)
         assert opened.stream.read(3) == bytes((7, 8, 9))
@@ -79,7 +81,7 @@ def test_an_object_is_an_input_that_can_seek() -> None:
 
 def test_what_is_not_there_is_one_line_that_names_it() -> None:
     with ExitStack() as stack, pytest.raises(UsageError, match=r"^s3://reviews/nowhere\.csv: no such object$"):
-        open_input(f"{BUCKET}/nowhere.csv", stack)
+        open_input(Kind.of(f"{BUCKET}/nowhere.csv"), stack)
     with pytest.raises(UsageError, match=r"^ftp://somewhere: .*expected a path, s3://BUCKET"):
         storage.read_bytes("ftp://somewhere/file.csv")
 
@@ -88,7 +90,7 @@ def test_an_object_that_fails_midway_is_named() -> None:
     name = f"{BUCKET}/{BROKEN}.csv"
     storage.write_bytes(name, b"x" * (READABLE + 1000))
     with ExitStack() as stack:
-        stream = open_input(name, stack).stream
+        stream = open_input(Kind.of(name), stack).stream
         assert len(stream.read(READABLE)) == READABLE
         with pytest.raises(BrokenInput, match=f"^{name}: cannot be read on"):
             stream.read(1)

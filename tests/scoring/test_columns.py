@@ -12,7 +12,8 @@ import pytest
 import toolchain.scoring.job
 from tests.conftest import score_command
 from toolchain.errors import UsageError
-from toolchain.files.records import CsvReader, JsonlReader
+from toolchain.files.csv_records import CsvReader
+from toolchain.files.json_records import JsonlReader
 from toolchain.scoring.job import Interrupted, Options, Summary, preview_file, score_file
 from toolchain.scoring.rendering import Appended, render_header, row_renderer, select_columns
 from toolchain.scoring.scorer import Scorer, Scores

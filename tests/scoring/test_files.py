@@ -18,6 +18,7 @@ import pytest
 import toolchain.scoring.job
 from toolchain.errors import UsageError
 from toolchain.files.inputs import expand, output_path, rejects_path
+from toolchain.files.kind import Kind
 from toolchain.scoring.job import Interrupted, Options, Summary, score_file
 from toolchain.scoring.scorer import Scorer
 
@@ -362,7 +363,7 @@ def test_a_folder_is_scored_file_by_file_into_a_folder(bundle: Path, tmp_path: P
 )
 def test_outputs_are_named_after_their_inputs(source: str, out: str | None, output: str, rejects: str) -> None:
     assert output_path(source, out, many=False) == output
-    assert str(rejects_path(source, output)) == rejects
+    assert str(rejects_path(Kind.of(source), Kind.of(output))) == rejects
 
 
 def test_a_summary_names_the_packed_files(scorer: Scorer, tmp_path: Path) -> None:

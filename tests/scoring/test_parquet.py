@@ -330,8 +330,10 @@ def test_the_command_scores_a_folder_with_parquet_in_it(bundle: Path, source: Pa
     assert piped.stderr.splitlines()[-1].startswith(b"error: standard input: is Parquet")
 
 
-def test_training_says_that_it_reads_no_parquet(source: Path) -> None:
+def test_training_reads_parquet_as_scoring_does(source: Path) -> None:
     from toolchain.corpus.corpus import read_reviews
 
-    with pytest.raises(UsageError, match="Parquet is for toolchain score alone"):
-        read_reviews(source)
+    reviews = read_reviews(source)
+    assert len(reviews) + len(reviews.skipped) == ROWS
+    assert set(reviews.labels) == {"pos", "neg"}
+    assert f"a clever film no. {ROWS - 2}" in reviews.texts

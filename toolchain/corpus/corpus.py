@@ -5,9 +5,9 @@ import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -25,7 +25,8 @@ from toolchain.corpus.checks import (
 from toolchain.corpus.imdb import imdb_folder, is_imdb
 from toolchain.corpus.near_copies import near_copies
 from toolchain.errors import UsageError
-from toolchain.files.records import LABEL_COLUMNS, TEXT_COLUMNS, find_column, open_reader
+from toolchain.files.records import LABEL_COLUMNS, TEXT_COLUMNS, Reader, find_column
+from toolchain.files.tables import ReadOptions, open_table
 from toolchain.models.recipes import Recipe
 
 HELD_OUT_RATIO = 0.1
@@ -172,11 +173,11 @@ def read_reviews(
     Raises `UsageError` where there is no such file or column, or no usable row.
     """
     reviews = Reviews([], [])
-    with _open(path) as stream:
-        reader = open_reader(stream, str(path), None)
+    with ExitStack() as stack:
+        reader = _open(path, text_column, stack)
         text_column = find_column(reader, text_column, TEXT_COLUMNS, "--text-column NAME")
         label_column = find_column(reader, label_column, LABEL_COLUMNS, "--label-column NAME")
-        text_of, label_of = reader.getter(text_column), reader.getter(label_column)
+        text_of, label_of = reader.text_getter(text_column), reader.getter(label_column)
         group_of = reader.getter(find_column(reader, group_column, (), "--group-column NAME")) if group_column else None
         for record in reader:
             text, label = text_of(record.fields), label_of(record.fields)
@@ -200,9 +201,9 @@ def read_texts(source: Source) -> list[str]:
     """The texts alone, labelled or not: the test part of `imdb` and `sample`, every usable row of a file."""
     if source.data == "sample" or _is_imdb_source(source):
         return read_test_reviews(source).texts
-    with _open(Path(source.data)) as stream:
-        reader = open_reader(stream, source.data, None)
-        text_of = reader.getter(find_column(reader, source.text_column, TEXT_COLUMNS, "--text-column NAME"))
+    with ExitStack() as stack:
+        reader = _open(Path(source.data), source.text_column, stack)
+        text_of = reader.text_getter(find_column(reader, source.text_column, TEXT_COLUMNS, "--text-column NAME"))
         texts = [text_of(record.fields) for record in reader]
     return [clean(text) for text in texts if isinstance(text, str)]
 
@@ -242,13 +243,12 @@ def sample_folder() -> Path:
     return package / "data" if (package / "data").is_dir() else package.parent / "data"
 
 
-def _open(path: Path) -> BinaryIO:
-    try:
-        return path.open("rb")
-    except OSError as error:
+def _open(path: Path, text_column: str | None, stack: ExitStack) -> Reader:
+    if not path.exists():
         raise UsageError(
-            f"{path}: {error.strerror}; expected imdb, sample, an aclImdb folder or a CSV/JSONL file"
-        ) from error
+            f"{path}: No such file or directory; expected imdb, sample, an aclImdb folder or a file of reviews"
+        )
+    return open_table(str(path), ReadOptions(text_column), stack).reader
 
 
 def _name(source: Source) -> str:

@@ -22,24 +22,17 @@ class BrokenInput(UsageError):
     """An input that ends or turns to noise in its middle; what came before was read."""
 
 
-def split_suffix(name: str | Path) -> tuple[Path, str]:
-    """`reviews.csv.gz` -> `reviews.csv`, `.gz`; the second is empty where the file is not compressed."""
-    path = Path(name)
-    suffix = path.suffix.lower()
-    return (path.with_suffix(""), path.suffix) if suffix in SUFFIXES else (path, "")
-
-
-def check_suffix(suffix: str, name: str) -> None:
+def check_packing(packing: str, name: str) -> None:
     """Raise `UsageError` where the compression needs what is not installed."""
-    if suffix.lower() == ".zst":
+    if packing.lower() == ".zst":
         require_pyarrow(name)
 
 
-def decompressed(file: BinaryIO, suffix: str, name: str) -> Iterator[bytes]:
+def decompressed(file: BinaryIO, packing: str, name: str) -> Iterator[bytes]:
     """The bytes of a compressed file, piece by piece. Raises `BrokenInput` where it is damaged, behind the last good
     piece."""
     stream: Any
-    match suffix.lower():
+    match packing.lower():
         case ".gz":
             stream = gzip.GzipFile(fileobj=file, mode="rb")
         case ".bz2":
@@ -56,7 +49,7 @@ def decompressed(file: BinaryIO, suffix: str, name: str) -> Iterator[bytes]:
         except _DAMAGE as error:
             raise BrokenInput(
                 f"{name}: the compressed data is damaged or cut off ({error}); fetch it again, or unpack what is whole "
-                f"and score that: {SUFFIXES[suffix.lower()]} -dc {name} > {split_suffix(name)[0]}"
+                f"and score that: {SUFFIXES[packing.lower()]} -dc {name} > {name[: -len(packing)]}"
             ) from error
         if not piece:
             return
@@ -64,16 +57,16 @@ def decompressed(file: BinaryIO, suffix: str, name: str) -> Iterator[bytes]:
 
 
 @contextmanager
-def compressing(path: Path, suffix: str) -> Iterator[BinaryIO]:
-    """A file to write that is compressed as `suffix` says; the same bytes in always make the same file."""
+def compressing(path: Path, packing: str) -> Iterator[BinaryIO]:
+    """A file to write that is compressed as `packing` says; the same bytes in always make the same file."""
     with ExitStack() as stack:
-        if suffix.lower() == ".zst":
+        if packing.lower() == ".zst":
             yield cast(
                 BinaryIO, stack.enter_context(require_pyarrow(str(path)).CompressedOutputStream(str(path), "zstd"))
             )
             return
         file = stack.enter_context(path.open("wb"))
-        match suffix.lower():
+        match packing.lower():
             case ".gz":
                 # Neither a name nor a time, which would differ from run to run.
                 stream = gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file, mtime=0)

@@ -5,16 +5,14 @@ pyarrow is loaded on first use.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
 
 from toolchain.errors import UsageError
-from toolchain.files.compression import BrokenInput, require_pyarrow, split_suffix
+from toolchain.files.compression import BrokenInput, require_pyarrow
 from toolchain.files.records import MAX_ROW_BYTES, Reader, Record, utf8_error
 
-SUFFIX = ".parquet"
 MAGIC = b"PAR1\x15"
 """A file begins so: the mark, and the first byte of its first header. A CSV column may be named like the mark."""
 
@@ -168,28 +166,6 @@ class ParquetReader(Reader):
             return utf8_error(text)
         limit = self.max_row_bytes
         return self._too_long() if len(text) * 4 > limit and len(text.encode()) > limit else None
-
-
-def is_parquet(name: str | Path) -> bool:
-    """Whether the name says so. Raises `UsageError` where it is a packed one."""
-    path, suffix = split_suffix(name)
-    if path.suffix.lower() != SUFFIX:
-        return False
-    if suffix:
-        raise UsageError(
-            f"{name}: Parquet is compressed inside; expected a name that ends in {SUFFIX}, without {suffix}"
-        )
-    return True
-
-
-def check_names(source: str, output: str) -> None:
-    """Raise `UsageError` unless both are Parquet, or neither."""
-    out_of, into = is_parquet(source), is_parquet(output)
-    if out_of and not into:
-        raise UsageError(f"{source}: is scored into Parquet, not {output}; name a file that ends in {SUFFIX}: -o")
-    if into and not out_of:
-        name = "standard input" if source == "-" else source
-        raise UsageError(f"{output}: only a Parquet file is scored into Parquet, not {name}; name another output: -o")
 
 
 def _is_text(kind: Any) -> bool:

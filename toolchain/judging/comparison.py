@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.errors import CheckFailed, UsageError
+from toolchain.files.kind import Kind
 from toolchain.files.records import LABEL_COLUMNS, Reader, Record
 from toolchain.measures.metrics import (
     LabelCounts,
@@ -182,16 +183,16 @@ def compare_models(
     models = (_Model(old, labels), _Model(new, labels))
     pairs, rows = _Pairs(labels), 0
     with ExitStack() as stack:
-        opened, reader = open_records(source, source, options, stack)
-        label_column = options.label_column or _usual_label_column(reader)
-        plan = Plan.of(reader, labels, replace(options, label_column=label_column))
-        for number, records in enumerate(cut(limited(reader, options, 0), TURN_ROWS, TURN_BYTES)):
+        table = open_records(source, Kind.of(source), options, stack)
+        label_column = options.label_column or _usual_label_column(table.reader)
+        plan = Plan.of(table.reader, labels, replace(options, label_column=label_column))
+        for number, records in enumerate(cut(limited(table.reader, options, 0), TURN_ROWS, TURN_BYTES)):
             rows += len(records)
             if reviews := _Reviews.of(records, plan):
                 step = 1 if number % 2 else -1
                 old_scores, new_scores = [model.score(reviews) for model in models[::step]][::step]
                 pairs.add(reviews, old_scores, new_scores)
-            progress(records[-1].end_offset, opened.size, f"{rows:,} rows")
+            progress(records[-1].end_offset, table.size, f"{rows:,} rows")
     scored = int(pairs.flips.sum())
     if not scored:
         raise CheckFailed(f"{source}: no row can be scored; is {plan.text_column!r} the text? Name it: --text-column")

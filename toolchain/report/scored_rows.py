@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from export.bundle import Bundle
 from export.text import lookup_table
 from toolchain.errors import UsageError
-from toolchain.files.inputs import open_input
-from toolchain.files.parquet import ParquetReader, is_parquet
-from toolchain.files.records import LABEL_COLUMNS, TEXT_COLUMNS, Reader, Record, find_column, open_reader
+from toolchain.files.records import LABEL_COLUMNS, TEXT_COLUMNS, Reader, Record, find_column
+from toolchain.files.tables import ReadOptions, Table, open_table
 from toolchain.measures.calibration import answer_reliability
 from toolchain.measures.drift import Drift, Statistics, bundle_reference, find_drift
 from toolchain.measures.metrics import LabelCounts, count_labels, label_index
@@ -209,15 +208,15 @@ def survey_file(
     """
     labels = bundle.specification.labels
     with ExitStack() as stack:
-        reader, total = _open(source, stack)
-        layout = find_layout(reader, labels, text_column, label_column)
+        table = _open(source, stack)
+        layout = find_layout(table.reader, labels, text_column, label_column)
         survey = Survey(source, labels, layout)
-        counter = _Counter(survey, reader, bundle)
-        for record in reader:
+        counter = _Counter(survey, table.reader, bundle)
+        for record in table.reader:
             counter.add(record)
             if counter.full:
                 counter.flush()
-                progress(record.end_offset, total)
+                progress(record.end_offset, table.size)
         counter.flush()
     counter.finish()
     if not survey.rows:
@@ -231,15 +230,10 @@ def survey_file(
     return survey
 
 
-def _open(source: str, stack: ExitStack) -> tuple[Reader, int | None]:
-    """The file's reader, and how many bytes, or rows of Parquet, it will read, where that is known."""
+def _open(source: str, stack: ExitStack) -> Table:
     if not Path(source).is_file():
         raise UsageError(f"{source}: no such file; expected one that toolchain score has written")
-    opened = open_input(source, stack)
-    if is_parquet(source):
-        rows = ParquetReader(opened.stream, source)
-        return rows, rows.rows
-    return open_reader(opened.stream, source, None, wanted=("prediction",)), opened.size
+    return open_table(source, ReadOptions(), stack, wanted=("prediction",))
 
 
 def find_layout(reader: Reader, labels: Sequence[str], text_column: str | None, label_column: str | None) -> Layout:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from toolchain.errors import CheckFailed, UsageError
-from toolchain.files.inputs import STDIO, rejects_path
-from toolchain.files.storage import is_remote
+from toolchain.files.inputs import rejects_path
+from toolchain.files.kind import Kind
 from toolchain.measures.drift import Drift, Statistics, find_drift
 from toolchain.measures.metrics import LabelCounts, LabelMetrics, label_metrics
 from toolchain.scoring.journal import Parts, WindowEntry
@@ -118,32 +118,35 @@ def score_file(
     start = time.perf_counter()
     if options.explain != scorer.explain:
         raise UsageError(f"explanations of {options.explain} words need Scorer(explain={options.explain})")
-    if is_remote(output):
+    target = Kind.of(output)
+    streams = target.place == "standard stream"
+    if target.place == "object store":
         raise UsageError(f"{output}: only --engine ray writes there; add it, or name a local file: -o FILE")
     with ExitStack() as stack:
-        opened, reader = open_records(source, output, options, stack)
-        if STDIO not in (source, output) and Path(output).exists() and Path(output).samefile(source):
+        table = open_records(source, target, options, stack)
+        local = table.kind.place == target.place == "local"
+        if local and Path(output).exists() and Path(output).samefile(source):
             raise UsageError(f"{output}: is the input itself; name another output: -o")
-        plan = Plan.of(reader, scorer.labels, options)
+        plan = Plan.of(table.reader, scorer.labels, options)
         rows = plan.rows()
-        rejects = rejects_path(source, output)
+        rejects = rejects_path(table.kind, target)
         summary = Summary(source, output, None, scorer.model, scorer.provider, plan.text_column)
         summary.abstained = None if options.min_confidence is None else 0
         counts = LabelCounts.none(len(scorer.labels))
-        resumable = opened.status is not None and output != STDIO
+        resumable = table.status is not None and not streams
         sink: Parts | _StandardOutput
-        if output == STDIO:
+        if streams:
             sink = _StandardOutput(rows.header, rejects)
         else:
-            job = describe_job(source, opened.status, _model(scorer), plan, options, (WINDOW_ROWS, WINDOW_BYTES))
-            sink = Parts(Path(output), job, options.resume and resumable)
+            job = describe_job(source, table, _model(scorer), plan, options, (WINDOW_ROWS, WINDOW_BYTES))
+            sink = Parts(target, job, options.resume and resumable)
         stack.callback(sink.close)
         for entry in sink.entries:
             summary.add(entry)
             counts.add(entry.label_counts())
         summary.resumed = summary.rows
         if sink.entries:
-            reader.resume(sink.entries[-1].end_offset, sink.entries[-1].end_line)
+            table.reader.resume(sink.entries[-1].end_offset, sink.entries[-1].end_line)
 
         under_way: deque[Window] = deque()
 
@@ -154,15 +157,15 @@ def score_file(
             summary.add(entry)
             counts.add(entry.label_counts())
             summary.seconds = time.perf_counter() - start
-            progress(entry.end_offset, opened.size, summary)
+            progress(entry.end_offset, table.size, summary)
 
-        whole = UntilBroken(reader)
+        whole = UntilBroken(table.reader)
         to_do = cut(limited(whole, options, summary.rows), WINDOW_ROWS, WINDOW_BYTES)
         for number, records in enumerate(to_do, len(sink.entries)):
             reasons = [plan.reason(record) for record in records]
             if options.on_error == "fail" and any(reasons):
                 line, reason = next((r.line, why) for r, why in zip(records, reasons, strict=True) if why)
-                if output != STDIO:
+                if not streams:
                     sink.discard()
                 raise CheckFailed(f"{source}:{line}: {reason}; nothing was written (--on-error fail)")
             under_way.append(begin(scorer, plan, number, records, reasons))
@@ -171,13 +174,13 @@ def score_file(
             if stopping():
                 while under_way:
                     finish_oldest()
-                if not resumable and output != STDIO:
+                if not resumable and not streams:
                     sink.discard()
                 raise Interrupted(_what_was_kept(summary, resumable))
         while under_way:
             finish_oldest()
         if whole.error is not None:
-            if not resumable and output != STDIO:
+            if not resumable and not streams:
                 sink.discard()
             raise UsageError(f"{whole.error}. {_what_is_left(summary, sink)}")
         summary.rejects = str(rejects) if summary.rejected else None
@@ -197,7 +200,7 @@ def preview_file(scorer: Scorer, source: str, output: str, options: Options) -> 
     Raises `UsageError` where the input cannot be read.
     """
     with ExitStack() as stack:
-        _, reader = open_records(source, output, options, stack)
+        reader = open_records(source, Kind.of(output), options, stack).reader
         plan = Plan.of(reader, scorer.labels, options)
         records = next(cut(limited(reader, options, 0), WINDOW_ROWS, WINDOW_BYTES), [])
     reasons = [plan.reason(record) for record in records]

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from toolchain.errors import UsageError
-from toolchain.files.compression import check_suffix, compressing, split_suffix
-from toolchain.files.parquet import is_parquet
+from toolchain.files.compression import check_packing, compressing
+from toolchain.files.kind import Kind
 from toolchain.measures.metrics import LabelCounts
 from toolchain.scoring.parquet_rows import join_parts
 
@@ -56,13 +56,14 @@ class WindowEntry:
 class Parts:
     """The parts of one output file, those of an interrupted run included when the job is the same."""
 
-    def __init__(self, output: Path, job: Mapping[str, Any], resume: bool) -> None:
+    def __init__(self, target: Kind, job: Mapping[str, Any], resume: bool) -> None:
         """`job` is everything that shapes the output, input, model and options, in plain JSON values.
 
         Raises `UsageError` where the parts of a different job stand in the way and `resume` is on.
         """
-        check_suffix(split_suffix(output)[1], str(output))
-        self.output = output
+        check_packing(target.packing, target.name)
+        self._target = target
+        self.output = output = Path(target.name)
         self.folder = output.with_name(output.name + ".parts")
         self.entries: list[WindowEntry] = []
         if self.folder.exists() and not resume:
@@ -99,9 +100,10 @@ class Parts:
         cut.
         """
         with self._writing():
-            self._join([entry.window for entry in self.entries if entry.rejects_bytes], 1, b"", rejects, "")
-            suffix = split_suffix(self.output)[1]
-            self._join([entry.window for entry in self.entries if entry.rows_bytes], 0, header, self.output, suffix)
+            rejected = [entry.window for entry in self.entries if entry.rejects_bytes]
+            self._join(rejected, 1, b"", rejects, Kind.of(str(rejects)))
+            scored = [entry.window for entry in self.entries if entry.rows_bytes]
+            self._join(scored, 0, header, self.output, self._target)
         self.discard()
 
     def discard(self) -> None:
@@ -132,12 +134,12 @@ class Parts:
                 f"{self.folder}: cannot write ({error.strerror or error}); make room, and run the same command again"
             ) from error
 
-    def _join(self, windows: Sequence[int], which: int, header: bytes, target: Path, suffix: str) -> None:
+    def _join(self, windows: Sequence[int], which: int, header: bytes, target: Path, kind: Kind) -> None:
         if not windows and not header:
             target.unlink(missing_ok=True)  # what an earlier run left there is not this run's
             return
         joined = self.folder / ("rows", "rejects")[which]
-        join(header, [self._paths(window)[which] for window in windows], joined, suffix, is_parquet(target))
+        join(header, [self._paths(window)[which] for window in windows], joined, kind)
         with joined.open("rb+") as file:
             os.fsync(file.fileno())
         joined.replace(target)
@@ -171,13 +173,13 @@ class Parts:
         )
 
 
-def join(header: bytes, parts: Iterable[Path], target: Path, suffix: str, parquet: bool) -> None:
-    """Put parts behind each other into the file `target`, compressed as `suffix` says; those of Parquet are Arrow
-    streams. Compressed here, it does not matter to the bytes where the parts were cut."""
-    if parquet:
+def join(header: bytes, parts: Iterable[Path], target: Path, kind: Kind) -> None:
+    """Put parts behind each other into the file `target`, as `kind` says; those of Parquet are Arrow streams.
+    Compressed here, it does not matter to the bytes where the parts were cut."""
+    if kind.format == "parquet":
         join_parts(header, parts, target)
         return
-    with compressing(target, suffix) as out:
+    with compressing(target, kind.packing) as out:
         out.write(header)
         for path in parts:
             with path.open("rb") as part:

@@ -10,26 +10,17 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from export.text import is_blank
 from toolchain.errors import UsageError
 from toolchain.files.compression import BrokenInput
-from toolchain.files.inputs import STDIO, Input, open_input
-from toolchain.files.parquet import MAGIC, ParquetReader, check_names, is_parquet
-from toolchain.files.records import (
-    DELIMITERS,
-    LABEL_COLUMNS,
-    MAX_ROW_BYTES,
-    TEXT_COLUMNS,
-    Reader,
-    Record,
-    find_column,
-    open_reader,
-)
-from toolchain.files.storage import Status, is_remote
+from toolchain.files.kind import Kind
+from toolchain.files.parquet import ParquetReader
+from toolchain.files.records import LABEL_COLUMNS, TEXT_COLUMNS, Reader, Record, find_column
+from toolchain.files.tables import ReadOptions, Table, open_table, refuse_packed_parquet
 from toolchain.measures.drift import Reference, Statistics
 from toolchain.measures.metrics import LabelCounts, count_labels, label_index
 from toolchain.scoring.journal import WindowEntry
@@ -50,16 +41,15 @@ _EDGE = 1 << 20
 
 
 @dataclass(frozen=True)
-class Options:
-    """How a file is scored. `max_rejects` is a share of the rows.
+class Options(ReadOptions):
+    """How a file is read and scored. `max_rejects` is a share of the rows.
 
     `label_column` asks for figures against known labels; `probabilities` and `min_confidence` add fields to the rows;
     `keep` or `drop` say which of a row's own columns stay, and `id_column` is one that stays and names the rejects;
     `limit` stops after the first records; `explain` adds as many of the strongest words on either side, and has to be
-    the scorer's own. `encoding` and `delimiter` are found out where they are None.
+    the scorer's own.
     """
 
-    text_column: str | None = None
     on_error: Literal["reject", "fail"] = "reject"
     max_rejects: float = 0.1
     resume: bool = True
@@ -71,13 +61,9 @@ class Options:
     id_column: str | None = None
     limit: int | None = None
     explain: int = 0
-    encoding: str | None = None
-    delimiter: str | None = None
-    max_row_bytes: int = MAX_ROW_BYTES
 
     def __post_init__(self) -> None:
-        if self.delimiter is not None and self.delimiter not in DELIMITERS:
-            raise UsageError(f"--delimiter {self.delimiter}: expected , ; | or \\t")
+        super().__post_init__()
         if self.drop and (self.keep or self.id_column):
             raise UsageError(
                 f"--drop and {'--keep' if self.keep else '--id-column'}: name the columns that stay, or those that go"
@@ -173,37 +159,33 @@ class Window:
     reference: Reference | None
 
 
-def open_records(
-    source: str, output: str, options: Options, stack: ExitStack, end: int | None = None
-) -> tuple[Input, Reader]:
-    """Open an input and read as much of it as tells its columns; `stack` closes it. Its `size` is in rows for Parquet.
+def open_records(source: str, output: Kind, options: Options, stack: ExitStack, end: int | None = None) -> Table:
+    """`open_table`, for an output of that kind. Raises `UsageError` where the one is not scored into the other."""
+    _check_formats(Kind.of(source), output)
+    return open_table(source, options, stack, end=end)
 
-    `end` as `open_input` has it. Raises `UsageError` where it cannot be read.
-    """
-    check_names(source, output)
-    if is_parquet(source):
-        opened = open_input(source, stack, end=end)
-        rows = ParquetReader(opened.stream, source, options.max_row_bytes)
-        return replace(opened, size=rows.rows), rows
-    opened = open_input(source, stack, options.encoding, end)
-    name = "standard input" if source == STDIO else source
-    if opened.stream.peek(len(MAGIC)).startswith(MAGIC):  # type: ignore[attr-defined]
-        raise UsageError(f"{name}: is Parquet; expected a file with a name that ends in .parquet")
-    wanted = TEXT_COLUMNS if options.text_column is None else (options.text_column,)
-    return opened, open_reader(opened.stream, name, None, options.max_row_bytes, options.delimiter, wanted)
+
+def _check_formats(source: Kind, output: Kind) -> None:
+    """Raise `UsageError` unless both are Parquet, or neither."""
+    for kind in (source, output):
+        refuse_packed_parquet(kind)
+    if source.format == "parquet" and output.format != "parquet":
+        raise UsageError(
+            f"{source.name}: is scored into Parquet, not {output.name}; name a file that ends in .parquet: -o"
+        )
+    if output.format == "parquet" and source.format != "parquet":
+        raise UsageError(
+            f"{output.name}: only a Parquet file is scored into Parquet, not {source.title}; name another output: -o"
+        )
 
 
 def describe_job(
-    source: str,
-    status: Status | None,
-    model: Mapping[str, Any],
-    plan: Plan,
-    options: Options,
-    window: tuple[int, int],
+    source: str, table: Table, model: Mapping[str, Any], plan: Plan, options: Options, window: tuple[int, int]
 ) -> Mapping[str, Any]:
     """What the output depends on, as plain JSON values: a run continues only parts that were made with the same.
 
-    `model` names the model and what it runs on, `window` is the limits of `cut`. Of a local file the edges count as
+    `source` is the input as it was named, `model` names the model and what it runs on, `window` is the limits of `cut`.
+    Of a local file the edges count as
     well; an object is replaced whole, so that its time and size tell.
     """
     job: dict[str, Any] = {
@@ -223,10 +205,10 @@ def describe_job(
         "--delimiter": plan.reader.delimiter,
         "--max-row-bytes": options.max_row_bytes,
     }
-    if status is not None:
+    if (status := table.status) is not None:
         edges = hashlib.sha256()
-        if not is_remote(source):
-            with Path(source).open("rb") as again:
+        if table.kind.place == "local":
+            with Path(table.kind.name).open("rb") as again:
                 edges.update(again.read(_EDGE))
                 again.seek(max(0, status.size - _EDGE))
                 edges.update(again.read(_EDGE))

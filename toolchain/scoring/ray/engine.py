@@ -29,8 +29,8 @@ from ray.data.block import BlockMetadata
 from export.bundle import MANIFEST, Bundle, open_bundle
 from export.errors import ExportError
 from toolchain.errors import UsageError
-from toolchain.files.inputs import STDIO
-from toolchain.files.storage import is_remote, remove_tree
+from toolchain.files.kind import Kind
+from toolchain.files.storage import remove_tree
 from toolchain.scoring import job as local
 from toolchain.scoring.job import Interrupted
 from toolchain.scoring.ray.ledger import Ledger, Outcome
@@ -126,7 +126,7 @@ def _prepare(
 ) -> tuple[Job, list[File]]:
     """Refuse what cannot be, and begin anew what is not to be resumed."""
     for source, output in files:
-        if STDIO in (source, output):
+        if "standard stream" in (Kind.of(source).place, Kind.of(output).place):
             raise UsageError("-: --engine ray reads and writes files; leave it away for standard input and output")
         if source == output:
             raise UsageError(f"{output}: is the input itself; name another output: -o")
@@ -143,13 +143,18 @@ def _prepare(
         window=(local.WINDOW_ROWS, local.WINDOW_BYTES),
     )
     jobs = [
-        File(number, source, output, *(name if is_remote(name) else os.path.abspath(name) for name in (source, output)))
+        File(number, source, Kind.of(output), _anywhere(source), Kind.of(_anywhere(output)))
         for number, (source, output) in enumerate(files)
     ]
     if not options.resume:
         for file in jobs:
             remove_tree(file.shards)
     return job, jobs
+
+
+def _anywhere(name: str) -> str:
+    """A name that means the same in any working folder."""
+    return os.path.abspath(name) if Kind.of(name).place == "local" else name
 
 
 def _provider(provider: str, gpus: float) -> str:
@@ -323,7 +328,7 @@ class _Worker:
         reasons = [plan.reason(record) for record in records]
         window = begin(self._scorer, plan, task.number, records, reasons)
         entry, part, rejects = finish(window, plan, rows, task.file.source)
-        data = part if self._job.merge or not part else readable(rows.header, part, task.file.output)
+        data = part if self._job.merge or not part else readable(rows.header, part, task.file.target)
         entry = replace(entry, rows_bytes=len(data))
         shard = Shard(
             task.file,
@@ -352,7 +357,8 @@ class _OpenSource:
         """The records of a window. Raises `UsageError` where they are no longer what was planned."""
         if self._file != task.file:
             self.close()
-            _, self._reader = open_records(task.file.path, task.file.target, self._job.options, self._stack, task.size)
+            table = open_records(task.file.path, task.file.target, self._job.options, self._stack, task.size)
+            self._reader = table.reader
             self._plan = Plan.of(self._reader, self._job.labels, self._job.options)
             self._rows = self._plan.rows()
             self._file = task.file
@@ -374,7 +380,7 @@ def _told(file: File, error: Exception) -> str:
     """An error with the input's name, if it is not in it."""
     text = str(error)
     if isinstance(error, OSError):
-        text = f"{error.filename or file.output}: {error.strerror or _one_line(error)}"
+        text = f"{error.filename or file.output.name}: {error.strerror or _one_line(error)}"
     return text if file.source in text else f"{file.source}: {text}"
 
 

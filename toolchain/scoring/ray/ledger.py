@@ -10,9 +10,8 @@ from pathlib import Path
 
 from export.bundle import Bundle
 from toolchain.errors import CheckFailed, UsageError
-from toolchain.files.compression import split_suffix
 from toolchain.files.inputs import rejects_path
-from toolchain.files.parquet import is_parquet
+from toolchain.files.kind import Kind
 from toolchain.files.storage import beside, is_remote, last_name, read_bytes, remove, remove_tree, upload
 from toolchain.files.storage import join as name_in
 from toolchain.measures.drift import Statistics, bundle_reference, find_drift
@@ -55,7 +54,7 @@ class Ledger:
     _error: str | None = None
 
     def __post_init__(self) -> None:
-        self.summary = Summary(self.file.source, f"{self.file.output}.shards", None, "", self.job.provider, "")
+        self.summary = Summary(self.file.source, f"{self.file.output.name}.shards", None, "", self.job.provider, "")
         self.summary.abstained = None if self.job.options.min_confidence is None else 0
         self._started = time.perf_counter()
         self._counts = LabelCounts.none(len(self.job.labels))
@@ -113,7 +112,7 @@ class Ledger:
         assert self._planned is not None
         if self._planned.error:
             before = f"The {self.summary.rows:,} rows before that, to line {self._line - 1:,}, are scored and kept: "
-            kept = f". {before}{self.file.output}.shards/rows" if self._counted else ""
+            kept = f". {before}{self.file.output.name}.shards/rows" if self._counted else ""
             return self._failed(UsageError(self._planned.error + kept))
         self.summary.text_column = self._planned.text_column
         if self._planned.label_column is not None:
@@ -124,7 +123,9 @@ class Ledger:
             self._merge() if self.job.merge else self._list()
         except OSError as error:
             return self._failed(
-                UsageError(f"{self.file.output}: cannot write ({error.strerror or error}); run the same command again")
+                UsageError(
+                    f"{self.file.output.name}: cannot write ({error.strerror or error}); run the same command again"
+                )
             )
         self.summary.seconds = time.perf_counter() - self._started
         return Outcome(self.file.source, self.summary, None)
@@ -137,7 +138,8 @@ class Ledger:
         error = self._error or f"{self.file.source}: windows are missing"
         return self._failed(
             UsageError(
-                f"{error}. Its other windows are scored and kept: {self.file.output}.shards; run the same command again"
+                f"{error}. Its other windows are scored and kept: {self.file.output.name}.shards; run the same command "
+                "again"
             )
         )
 
@@ -151,37 +153,41 @@ class Ledger:
     def _merge(self) -> None:
         """One file of the rows and one of the rejects, as the local engine writes them."""
         assert self._planned is not None
-        rejects = rejects_path(self.file.source, self.file.output).name
+        target = self.file.target
+        rejects = rejects_path(Kind.of(self.file.source), self.file.output).name
         with tempfile.TemporaryDirectory() as room:
-            work = Path(room if is_remote(self.file.output) else self.file.shards)
+            work = self._work(room)
             rows = _local(self.file.rows(number) for number in self._with_rows)
-            suffix = split_suffix(self.file.output)[1]
             if self._with_rejects:
                 lines = _local(self.file.rejects(number) for number in self._with_rejects)
-                join(b"", lines, work / "rejected", "", parquet=False)
-                upload(work / "rejected", beside(self.file.target, rejects))
+                join(b"", lines, work / "rejected", Kind.of(rejects))
+                upload(work / "rejected", beside(target.name, rejects))
             else:
-                remove(beside(self.file.target, rejects))
+                remove(beside(target.name, rejects))
             if self._with_rows or self._planned.header:
-                join(self._planned.header, rows, work / "joined", suffix, is_parquet(self.file.output))
-                upload(work / "joined", self.file.target)
+                join(self._planned.header, rows, work / "joined", target)
+                upload(work / "joined", target.name)
             else:
-                remove(self.file.target)
+                remove(target.name)
         remove_tree(self.file.shards)
-        self.summary.output = self.file.output
-        self.summary.rejects = beside(self.file.output, rejects) if self.summary.rejected else None
+        self.summary.output = self.file.output.name
+        self.summary.rejects = beside(self.file.output.name, rejects) if self.summary.rejected else None
+
+    def _work(self, room: str) -> Path:
+        """A local folder to put a file together in: on the output's own disk, where it has one."""
+        return Path(self.file.shards if self.file.target.place == "local" else room)
 
     def _list(self) -> None:
         """Write the manifest."""
         assert self._planned is not None
-        self.summary.rejects = f"{self.file.output}.shards/rejects" if self.summary.rejected else None
+        self.summary.rejects = f"{self.file.output.name}.shards/rejects" if self.summary.rejected else None
         about = {
             "job": json.loads(read_bytes(self.file.journal("job")) or b"{}"),
             "planning_seconds": round(self._planned.seconds, 3),
             "summary": asdict(self.summary),
         }
         with tempfile.TemporaryDirectory() as room:
-            work = Path(room if is_remote(self.file.output) else self.file.shards)
+            work = self._work(room)
             with (work / ".manifest").open("wb") as file:
                 file.write(json.dumps(about, indent=2, ensure_ascii=False).encode().removesuffix(b"\n}"))
                 file.write(b',\n  "shards": [\n')

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from toolchain.errors import UsageError
-from toolchain.files.compression import split_suffix
-from toolchain.files.parquet import is_parquet
+from toolchain.files.kind import Kind
 from toolchain.files.storage import join as name_in
 from toolchain.files.storage import read_bytes, write_bytes
 from toolchain.scoring.journal import WindowEntry, check_same_job, join
@@ -50,14 +49,14 @@ class File:
 
     number: int
     source: str
-    output: str
+    output: Kind
     path: str
-    target: str
+    target: Kind
 
     @property
     def shards(self) -> str:
         """The folder of its shards."""
-        return f"{self.target}.shards"
+        return f"{self.target.name}.shards"
 
     def journal(self, name: str) -> str:
         """The line of the journal about a window, or `job`."""
@@ -65,7 +64,7 @@ class File:
 
     def rows(self, window: int) -> str:
         """The rows of a window."""
-        return name_in(self.shards, f"rows/{window:09d}{split_suffix(self.output)[0].suffix}")
+        return name_in(self.shards, f"rows/{window:09d}{self.target.ending}")
 
     def rejects(self, window: int) -> str:
         """The rejects of a window."""
@@ -143,10 +142,10 @@ def plan_windows(job: Job, file: File) -> Iterator[Task | Planned]:
     planned = Planned(file)
     try:
         with ExitStack() as stack:
-            opened, reader = open_records(file.path, file.target, job.options, stack)
-            if opened.status is None:
+            table = open_records(file.path, file.target, job.options, stack)
+            if table.status is None:
                 raise UsageError(f"{file.source}: is no file that can be read by parts; leave --engine ray away")
-            plan = Plan.of(reader, job.labels, job.options)
+            plan = Plan.of(table.reader, job.labels, job.options)
             planned = replace(
                 planned, header=plan.rows().header, text_column=plan.text_column, label_column=plan.label_column
             )
@@ -156,9 +155,9 @@ def plan_windows(job: Job, file: File) -> Iterator[Task | Planned]:
                 "--precision": job.precision,
                 "--merge": job.merge,
             }
-            _claim(file, describe_job(file.source, opened.status, model, plan, job.options, job.window))
-            position = reader.start
-            whole = UntilBroken(reader)
+            _claim(file, describe_job(file.source, table, model, plan, job.options, job.window))
+            position = table.reader.start
+            whole = UntilBroken(table.reader)
             for records in cut(limited(whole, job.options, 0), *job.window):
                 if job.options.on_error == "fail":
                     refused = next(((r.line, why) for r in records if (why := plan.reason(r))), None)
@@ -166,8 +165,8 @@ def plan_windows(job: Job, file: File) -> Iterator[Task | Planned]:
                         yield replace(planned, refused=f"{file.source}:{refused[0]}: {refused[1]}")
                         return
                 end = (records[-1].end_offset, records[-1].end_line)
-                share = end[0] / opened.size if opened.size else None
-                yield Task(file, planned.windows, position, end, len(records), opened.status.size, share)
+                share = end[0] / table.size if table.size else None
+                yield Task(file, planned.windows, position, end, len(records), table.status.size, share)
                 planned = replace(planned, windows=planned.windows + 1)
                 position = end
             error = None if whole.error is None else str(whole.error)
@@ -220,12 +219,12 @@ def done_before(task: Task) -> Shard | None:
     return shard if whole else None
 
 
-def readable(header: bytes, part: bytes, output: str) -> bytes:
+def readable(header: bytes, part: bytes, output: Kind) -> bytes:
     """A part as a file that can be read by itself."""
-    if not is_parquet(output):
+    if output.format != "parquet":
         return header + part
     with tempfile.TemporaryDirectory() as room:
         stream, whole = Path(room) / "part", Path(room) / "whole"
         stream.write_bytes(part)
-        join(header, [stream], whole, "", parquet=True)
+        join(header, [stream], whole, output)
         return whole.read_bytes()
