@@ -9,7 +9,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from rich.text import Text
 from typer.main import get_command
 
 from toolchain.cli.app import app
@@ -62,16 +61,15 @@ def tables(context: Any, parameters: Iterable[Any]) -> list[str]:
 def row(names: str, help_text: str) -> str:
     """`-o, --out <str>`, `Output file.  [default: out; required]` -> a row of a table."""
     words, _, more = help_text.partition("  [")
-    meaning = cell(Text.from_markup(words).plain) + (f" *{cell(more.removesuffix(']'))}*" if more else "")
+    meaning = cell(words) + (f" *{cell(more.removesuffix(']'))}*" if more else "")
     return f"| <code>{cell(names)}</code> | {meaning} |"
 
 
 def paragraph(text: str) -> str:
-    """Rich's markup as Markdown; examples become a block of code."""
-    plain = Text.from_markup(text).plain
-    if example := re.fullmatch(r"Examples?:\s+(.*)", plain, re.DOTALL):
+    """A paragraph as Markdown; examples become a block of code."""
+    if example := re.fullmatch(r"Examples?:\s+(.*)", text, re.DOTALL):
         return f"```\n{example[1]}\n```"
-    return escape(plain, quote=False)
+    return escape(text, quote=False)
 
 
 def cell(text: str) -> str:

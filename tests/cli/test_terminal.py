@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from toolchain.cli import presentation
+from toolchain.cli import progress, terminal
 from toolchain.cli.app import app
 from toolchain.scoring.scorer import BOX
 
@@ -28,7 +28,7 @@ CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 COLOR = re.compile(r"\x1b\[[\d;]*3[0-7]")
 PASS = """
 import time
-from toolchain.cli.presentation import progress
+from toolchain.cli.progress import progress
 for _ in progress(range(400), "a pass"):
     time.sleep(0.01)
 """
@@ -120,7 +120,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
         return stop.value.code, *capsys.readouterr()
 
     yield run
-    presentation.messages.quiet = False
+    terminal.be_quiet(False)
 
 
 @pytest.fixture
@@ -170,7 +170,8 @@ def test_a_narrow_terminal_is_enough(reviews: Path, arguments: list[str | Path])
     terminal = Terminal("-m", "toolchain", *arguments, columns=40, cwd=reviews.parent)
     assert terminal.finish() == 0
     assert "Traceback" not in terminal.shown
-    tables = [line for line in terminal.shown.splitlines() if "│" in line]
+    lines = terminal.shown.split("Input:")[-1].splitlines()  # of the help, what stands behind the examples
+    tables = [line for line in lines if "│" in line or "--help" in arguments]
     assert tables
     assert max(len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in tables) <= 40
 
@@ -213,11 +214,11 @@ def test_a_table_in_a_pipe_is_as_wide_as_what_is_in_it() -> None:
 
 
 def test_a_long_job_says_how_far_it_is_now_and_then(run: Run, reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presentation, "PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "PROGRESS_SECONDS", 0.0)
     status, _, said = run("score", reviews, "--bundle", BOX)
     assert status == 0
     assert re.search(rf"^{re.escape(str(reviews))}: 100%, 2 rows, \d+ s$", said, re.MULTILINE)
-    assert list(presentation.progress([1, 2], "epoch 1")) == [1, 2]
+    assert list(progress.progress([1, 2], "epoch 1")) == [1, 2]
 
 
 def test_a_short_job_says_nothing_of_it(run: Run, reviews: Path) -> None:
@@ -275,7 +276,7 @@ def test_every_example_is_one_that_the_command_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    examples = re.findall(r"^(?:Example: )?\[bold\](.+)\[/\]$", COMMANDS[command].help, re.MULTILINE)
+    examples = COMMANDS[command].help.partition("Example")[2].partition(":")[2].strip().splitlines()
     assert examples
     for example in examples:
         called = re.search(rf"\btoolchain {command}\b([^|<]*)", example)

@@ -7,7 +7,7 @@ from rich.style import Style
 from rich.text import Text
 
 from export.text import SPACES
-from toolchain.cli.presentation import results
+from toolchain.cli.terminal import console, show
 from toolchain.scoring.explainer import Explanation
 from toolchain.scoring.word_shares import WordShare
 
@@ -26,10 +26,11 @@ _AGAINST = tuple(Style.parse(colors) for colors in ("black on #fdd0a2", "black o
 
 def print_explanation(explanation: Explanation) -> None:
     """On stdout: coloured where that has colours, else as a list."""
-    if results.color_system and not results.no_color:
-        results.print(colored(explanation))
+    stdout = console(stderr=False)
+    if stdout.color_system and not stdout.no_color:
+        show(colored(explanation))
     else:
-        results.print(listed(explanation), markup=False, soft_wrap=True)
+        show(listed(explanation), markup=False, soft_wrap=True)
 
 
 def colored(explanation: Explanation) -> RenderableType:

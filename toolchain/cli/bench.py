@@ -1,0 +1,62 @@
+"""`toolchain bench`: how fast a bundle scores on this machine."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from toolchain.cli import options
+from toolchain.cli.terminal import print_json, say, show
+from toolchain.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from toolchain.judging.bench import Measurement
+
+
+def bench(
+    bundle: Annotated[Path, typer.Option(help="The model.")] = Path("bundle"),
+    data: Annotated[str, options.data("Texts: sample, imdb, a folder or file.")] = "sample",
+    text_column: Annotated[str | None, options.text_column()] = None,
+    rows: Annotated[int, typer.Option(min=1, help="The texts are repeated to this many rows.")] = 5000,
+    rounds: Annotated[int, typer.Option(min=1, help="Every route takes a turn in each.")] = 3,
+    quiet: options.Quiet = False,
+    as_json: Annotated[bool, options.as_json("the figures", None)] = False,
+) -> None:
+    """How fast a bundle scores here, from texts in memory, beside plain ONNX Runtime and the arithmetic limit.
+
+    Examples:
+    toolchain bench
+    toolchain bench --bundle bundle --data reviews.csv --rows 20000
+    """
+    from export.bundle import open_bundle
+    from toolchain.corpus.corpus import Source, read_texts
+    from toolchain.judging.bench import measure
+
+    opened = open_bundle(bundle)
+    unique = read_texts(Source(data, text_column))
+    if not unique:
+        raise UsageError(f"{data}: holds no text")
+    texts = [unique[index % len(unique)] for index in range(rows)]
+    measured = measure(opened, texts, rounds, progress=say)
+    if as_json:
+        print_json(measured.to_json())
+        return
+    show(speed_table(measured))
+
+
+def speed_table(measured: "Measurement") -> "Table":
+    """A line a route of `bench`."""
+    from rich.table import Table
+
+    limit = measured.limit_tokens_per_second
+    table = Table(
+        title=f"{measured.rows:,} rows, {measured.tokens:,} tokens, {measured.cores} cores, limit {limit:,.0f} tokens/s"
+    )
+    for column in ("route", "rows/s", "tokens/s", "of the limit"):
+        table.add_column(column, justify="left" if column == "route" else "right")
+    for route in measured.routes:
+        figures = (f"{route.rows_per_second:,.0f}", f"{route.tokens_per_second:,.0f}", f"{route.share_of_limit:.0%}")
+        table.add_row(route.name, *figures)
+    return table

@@ -1,0 +1,106 @@
+"""`toolchain evaluate`: how good a snapshot or a bundle is on labelled reviews."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from toolchain.cli import options
+from toolchain.cli.terminal import escape, print_json, say, show, show_excerpt, warn
+from toolchain.errors import UsageError
+
+if TYPE_CHECKING:
+    from toolchain.judging.evaluation import Evaluation
+
+
+def evaluate(
+    data: Annotated[
+        str,
+        options.data("imdb, sample, an aclImdb folder, or a CSV/JSONL file with labels.", options.INPUT),
+    ],
+    text_column: Annotated[str | None, options.text_column(options.INPUT)] = None,
+    label_column: Annotated[str | None, options.label_column(options.INPUT)] = None,
+    snapshot: Annotated[
+        Path | None, typer.Option(help="Evaluate PyTorch. Default: ./snapshot.", rich_help_panel=options.MODEL)
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Evaluate the exported model instead.", rich_help_panel=options.MODEL)
+    ] = None,
+    provider: Annotated[str, options.provider(options.MODEL)] = "auto",
+    predictions: Annotated[
+        Path | None, typer.Option(help="Write every prediction to this CSV file.", rich_help_panel=options.OUTPUT)
+    ] = None,
+    mistakes: Annotated[
+        int, typer.Option(min=0, help="Show this many of the worst mistakes.", rich_help_panel=options.OUTPUT)
+    ] = 5,
+    reliability: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png", help="Draw accuracy by confidence to this file.", rich_help_panel=options.OUTPUT
+        ),
+    ] = None,
+    quiet: options.Quiet = False,
+    as_json: Annotated[bool, options.as_json("the result")] = False,
+) -> None:
+    """How good a snapshot or a bundle is on labelled reviews: loss, every class, calibration, the worst mistakes.
+
+    Examples:
+    toolchain evaluate --data reviews.csv --mistakes 20
+    toolchain evaluate --data sample --bundle bundle --json
+    """
+    from export.forms import softmax
+    from toolchain.cli.progress import progress
+    from toolchain.corpus.corpus import Source, read_test_reviews
+    from toolchain.judging.evaluation import evaluate_reviews, write_predictions
+    from toolchain.models.snapshot import load_snapshot
+    from toolchain.scoring.scorer import Scorer
+
+    if snapshot and bundle:
+        raise UsageError("--snapshot and --bundle: name one of them")
+    if reliability and reliability.suffix.lower() != ".png":
+        raise UsageError(f"--reliability {reliability}: expected a name that ends in .png")
+    if bundle:
+        with Scorer(bundle, provider) as scorer:
+            reviews = read_test_reviews(Source(data, text_column, label_column))
+            evaluation = evaluate_reviews(
+                reviews, scorer.labels, lambda texts: scorer.submit(texts).result().probabilities, mistakes, progress
+            )
+    else:
+        loaded = load_snapshot(snapshot or Path("snapshot"))
+        reference = loaded.reference()
+        reviews = read_test_reviews(Source(data, text_column, label_column))
+        evaluation = evaluate_reviews(
+            reviews, loaded.specification.labels, lambda texts: softmax(reference(texts)), mistakes, progress
+        )
+    for skipped in reviews.skipped[:3]:
+        warn(f"left out {skipped}")
+    if predictions:
+        write_predictions(evaluation, reviews, predictions)
+        say(f"predictions in {escape(str(predictions))}")
+    if reliability:
+        from toolchain.training.figures import reliability_diagram
+
+        reliability_diagram(evaluation.reliability, None, reliability)
+        say(f"reliability diagram in {escape(str(reliability))}")
+    if as_json:
+        print_json(evaluation.to_json())
+    else:
+        print_evaluation(evaluation)
+
+
+def print_evaluation(evaluation: "Evaluation") -> None:
+    """The figures, the classes and the worst mistakes, on stdout."""
+    from toolchain.cli.class_table import class_table
+
+    show(f"{evaluation.reviews} reviews, loss {evaluation.loss:.4f}, accuracy {evaluation.accuracy:.2f} %")
+    show(
+        "the loss is the log-loss in nats; "
+        f"expected calibration error {evaluation.reliability.expected_calibration_error:.4f}"
+    )
+    show(class_table(evaluation.classes, evaluation.confusion))
+    for mistake in evaluation.mistakes:
+        show(
+            f"row {mistake.row:,}: {escape(mistake.label)}, answered {escape(mistake.prediction)} "
+            f"with {mistake.confidence:.4f}"
+        )
+        show_excerpt(mistake.text)

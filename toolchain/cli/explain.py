@@ -1,0 +1,44 @@
+"""`toolchain explain`: what each word of a review did to its label."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolchain.cli import options
+from toolchain.cli.terminal import escape, print_json, say
+
+
+def explain(
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Reviews; - is one from standard input.")],
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            help="The model. Default: ./bundle, or the one in the box where there is none.",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = None,
+    quiet: options.Quiet = False,
+    as_json: Annotated[bool, options.as_json("a list of explanations")] = False,
+) -> None:
+    """What each word of a review did to its label, as the change of the label's log-odds.
+
+    Where the terminal has colours the review is shown with its words coloured; elsewhere, and with NO_COLOR, the words
+    are listed with their shares.
+
+    Examples:
+    toolchain explain "I expected a dull film but got a lively one."
+    toolchain explain - --json < review.txt
+    """
+    from toolchain.cli.coloring import print_explanation
+    from toolchain.scoring.explainer import Explainer, read_text
+
+    explainer = Explainer(bundle)
+    say(f"model {escape(str(explainer.bundle.folder))}/{explainer.model}")
+    explanations = explainer.explain([read_text(sys.stdin.buffer) if text == "-" else text for text in texts])
+    if as_json:
+        print_json([explanation.to_json() for explanation in explanations])
+    else:
+        for explanation in explanations:
+            print_explanation(explanation)

@@ -1,0 +1,123 @@
+"""`toolchain export`: a snapshot becomes a bundle, proven equal to PyTorch before it is published."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from toolchain.cli import options
+from toolchain.cli.terminal import escape, print_json, say
+from toolchain.cli.verify import say_comparison
+from toolchain.errors import UsageError
+
+if TYPE_CHECKING:
+    from toolchain.release.release import Shrinkage
+
+
+def _complete_format(incomplete: str) -> list[str]:
+    from export.forms import FORMATS
+
+    return options.completing(*FORMATS)(incomplete)
+
+
+def export(
+    snapshot: Annotated[Path, typer.Option(help="Folder with the snapshot.", rich_help_panel=options.MODEL)] = Path(
+        "snapshot"
+    ),
+    format: Annotated[
+        list[str],
+        typer.Option(
+            autocompletion=_complete_format,
+            help="onnx, onnx-cpu, onnx-explain, torchscript, onnx-ids, pt2, or all (but pt2); may be repeated.",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = ["all"],  # noqa: B006
+    precision: Annotated[
+        str,
+        typer.Option(
+            autocompletion=options.completing("fp32", "int8"),
+            help="fp32, or int8 to add model.int8.onnx for the CPU.",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = "fp32",
+    shrink: Annotated[
+        bool,
+        typer.Option(
+            "--shrink",
+            help="Small ONNX files: a shorter vocabulary, the embedding in bytes.",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = False,
+    vocabulary: Annotated[
+        int | None,
+        typer.Option(
+            min=3, help="Most frequent entries that --shrink keeps. Default: 30,000.", rich_help_panel=options.MODEL
+        ),
+    ] = None,
+    data: Annotated[
+        str,
+        options.data("Real text for the proof: sample, imdb, a folder or file.", options.QUALITY),
+    ] = "sample",
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Publish an int8 form or a shrunk model that changes too many labels.",
+            rich_help_panel=options.QUALITY,
+        ),
+    ] = False,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the bundle; an earlier bundle is replaced.", rich_help_panel=options.OUTPUT)
+    ] = Path("bundle"),
+    quiet: options.Quiet = False,
+    as_json: Annotated[bool, options.as_json("the manifest of the bundle")] = False,
+) -> None:
+    """Export a snapshot to a bundle, proven equal to PyTorch before it is published.
+
+    Examples:
+    toolchain export
+    toolchain export --format onnx --format torchscript --data reviews.csv
+    toolchain export --precision int8 --shrink --out small
+    """
+    from export.bundle import open_bundle
+    from export.shrinking import SHRUNK_ENTRIES
+    from toolchain.corpus.corpus import Source, read_texts
+    from toolchain.models.snapshot import load_snapshot
+    from toolchain.release.release import export_snapshot
+
+    if vocabulary is not None and not shrink:
+        raise UsageError(f"--vocabulary {vocabulary}: a shrunk bundle alone has a shorter one; add --shrink")
+    entries = (vocabulary or SHRUNK_ENTRIES) if shrink else None
+    loaded = load_snapshot(snapshot)
+    texts = read_texts(Source(data))
+    say(f"exporting {escape(str(snapshot))} …")
+    try:
+        verification = export_snapshot(
+            loaded, out, format, texts, say_comparison, precision, force, entries, print_shrinkage
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"nothing was published, {out} is as it was") from None
+    say(
+        f"{sum(comparison.passed for comparison in verification.comparisons)} forms agree with PyTorch. "
+        f"Bundle in {escape(str(out))}/; next: toolchain score reviews.csv --bundle {escape(str(out))}"
+    )
+    if as_json:
+        print_json(open_bundle(out).manifest)
+
+
+def print_shrinkage(shrinkage: "Shrinkage") -> None:
+    """A shrunk bundle beside the full one, on stderr."""
+    from rich.table import Table
+
+    table = Table(title="shrunk")
+    for column in ("", "full", "shrunk"):
+        table.add_column(column, justify="right" if column else "left")
+    table.add_row("entries of the vocabulary", *(f"{entries:,}" for entries in shrinkage.entries))
+    for file, sizes in shrinkage.sizes.items():
+        table.add_row(file, *(f"{size / 1e6:.2f} MB" for size in sizes))
+    say(table)
+    answers = shrinkage.agreement
+    say(
+        f"{answers.label_agreement:.2%} of the labels of {answers.texts:,} texts as before, "
+        f"largest change of a probability {answers.max_difference:.4f}"
+    )

@@ -1,0 +1,80 @@
+"""`toolchain inspect`: what a bundle is, every digest checked."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from toolchain.cli import options
+from toolchain.cli.terminal import escape, print_json, show
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from export.bundle import Bundle
+
+
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="Folder with the bundle.")] = Path("bundle"),
+    as_json: Annotated[bool, options.as_json("the manifest", None)] = False,
+) -> None:
+    """What a bundle is: model, metrics, parity, files. Checks every digest.
+
+    Examples:
+    toolchain inspect bundle
+    toolchain inspect bundle --json | jq .labels
+    """
+    from export.bundle import open_bundle
+
+    opened = open_bundle(bundle)
+    opened.check()
+    if as_json:
+        print_json(opened.manifest)
+        return
+    show(bundle_table(opened))
+
+
+def bundle_table(opened: "Bundle") -> "Table":
+    """What a bundle is: a line a fact, from its manifest."""
+    from toolchain.measures.drift import bundle_reference, describe
+    from toolchain.release.model_card import architecture, text_definition
+
+    specification, training, words = opened.specification, opened.manifest.get("training", {}), opened.vocabulary()
+    if "imported" in training:
+        source = training["imported"]
+        origin = {"imported from": f"{source['file']}, SHA-256 {source['sha256'][:12]}…"}
+    else:
+        origin = {
+            "trained on": f"{training.get('data')}: {training.get('reviews')}",
+            "best epoch": f"{training.get('epoch')}, "
+            f"validation loss {training.get('validation_loss', float('nan')):.4f}",
+            "test": f"loss {training.get('test_loss', float('nan')):.4f}, "
+            f"accuracy {training.get('test_accuracy', float('nan')):.2f} %",
+        }
+    from rich.table import Table
+
+    table = Table(title=escape(f"bundle {opened.folder}"), show_header=False)
+    rows: dict[str, str] = {
+        "labels": ", ".join(specification.labels),
+        "model": f"{training.get('recipe')}: {architecture(specification)}, "
+        f"{specification.parameters(len(words)):,} parameters",
+        "text": text_definition(specification),
+        "vocabulary": f"{len(words):,} entries",
+        **origin,
+        "versions": ", ".join(f"{name} {number}" for name, number in opened.manifest.get("versions", {}).items()),
+    }
+    for name, value in rows.items():
+        table.add_row(name, escape(value))
+    if reference := bundle_reference(opened):
+        table.add_row("reference text", escape(describe(reference, specification)))
+    if shrunk := opened.manifest.get("shrunk"):
+        table.add_row(
+            "shrunk",
+            f"from {shrunk['vocabulary']['full']:,} entries; {shrunk['label_agreement']:.2%} of the labels of "
+            f"{shrunk['texts']:,} texts as before; the figures above are those of the full model",
+        )
+    for form in opened.manifest.get("parity", {}).get("forms", []):
+        table.add_row(f"parity {form['form']}", f"max |Δ| {form['max_difference']:.1e} over {form['cases']:,} texts")
+    for name, entry in opened.manifest["files"].items():
+        table.add_row(escape(name), f"{entry['bytes']:,} bytes, SHA-256 {entry['sha256'][:12]}…")
+    return table

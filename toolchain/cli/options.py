@@ -1,0 +1,114 @@
+"""The options that several commands share, the panels of their help, and what option values mean."""
+
+import csv
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
+
+import typer
+
+from toolchain.cli.terminal import be_quiet
+from toolchain.errors import UsageError
+
+# The panels of --help.
+INPUT, OUTPUT, MODEL, QUALITY, RUN = "Input", "Output", "Model", "Quality", "Run"
+CLUSTER = "Cluster"
+RECIPE, DATA, TRAINING = "Recipe", "Data", "Training"
+
+Tokenizer = Literal["attached", "isolated", "dropped", "characters"]
+"""The names of `export.text.TOKENIZERS`, which `--help` does not load."""
+
+MAX_ROW_BYTES = 16 * 2**20
+"""That of `toolchain.files.records`, which `--help` does not load."""
+
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        callback=be_quiet,
+        is_eager=True,
+        help="Say nothing on stderr but warnings and errors.",
+        rich_help_panel=RUN,
+    ),
+]
+
+
+def as_json(what: str, panel: str | None = RUN) -> Any:
+    """`--json`, with what it prints."""
+    return typer.Option("--json", help=f"Print {what} as JSON.", rich_help_panel=panel)
+
+
+def completing(*values: str) -> Callable[[str], list[str]]:
+    """What the shell offers for an option: these values."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [value for value in values if value.startswith(incomplete)]
+
+    return complete
+
+
+def _complete_provider(incomplete: str) -> list[str]:
+    from export.sessions import RuntimeUnavailable, installed_providers
+
+    try:
+        return completing("auto", *installed_providers())(incomplete)
+    except RuntimeUnavailable:
+        return []
+
+
+def data(what: str, panel: str | None = None) -> Any:
+    """`--data` and its like: a name of known data, a folder or a file."""
+    return typer.Option(autocompletion=completing("sample", "imdb"), help=what, rich_help_panel=panel)
+
+
+def text_column(panel: str | None = None) -> Any:
+    """`--text-column`."""
+    return typer.Option(
+        help="Column or field with the text. Default: found by name (text, review, content, body …).",
+        rich_help_panel=panel,
+    )
+
+
+def label_column(panel: str | None = None) -> Any:
+    """`--label-column`, where labels are needed."""
+    return typer.Option(help="Column or field with the label.", rich_help_panel=panel)
+
+
+def true_label_column(panel: str | None = None) -> Any:
+    """`--label-column`, where labels are welcome."""
+    return typer.Option(
+        help="Column or field with the true label. Default: found by name (label, class …).", rich_help_panel=panel
+    )
+
+
+def provider(panel: str | None = None) -> Any:
+    """`--provider`."""
+    return typer.Option(
+        help="ONNX Runtime provider: auto, cpu, cuda, or any other that is installed.",
+        autocompletion=_complete_provider,
+        rich_help_panel=panel,
+    )
+
+
+def share(option: str, value: str) -> float:
+    """`10%` or `0.1` -> 0.1. Raises `UsageError` on what is no share."""
+    try:
+        number = float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise UsageError(f"{option} {value}: expected a share of the rows, such as 10% or 0.1")
+    return number
+
+
+def names(values: Sequence[str] | None) -> tuple[str, ...]:
+    """`["a,b", "c"]` -> `("a", "b", "c")`; a name with a comma stands in quotes, as in a CSV file."""
+    return tuple(name for value in values or [] for name in next(csv.reader([value], skipinitialspace=True)) or [""])
+
+
+def key_value(option: str) -> tuple[str, str]:
+    """`key=value` of `--provider-option`. Raises `UsageError` on anything else."""
+    key, sign, value = option.partition("=")
+    if not sign or not key:
+        raise UsageError(f"--provider-option {option}: expected key=value")
+    return key, value

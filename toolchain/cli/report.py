@@ -1,0 +1,51 @@
+"""`toolchain report`: what was scored, as one HTML page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolchain.cli import options
+from toolchain.cli.terminal import escape, say
+
+
+def report(
+    file: Annotated[Path, typer.Argument(help="What toolchain score has written.")],
+    text_column: Annotated[str | None, options.text_column(options.INPUT)] = None,
+    label_column: Annotated[
+        str | None,
+        options.true_label_column(options.INPUT),
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            help="The model that scored it. Default: ./bundle, else the model in the box.",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = None,
+    summary: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="What score --summary wrote of the run.", rich_help_panel=options.MODEL),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page.", rich_help_panel=options.OUTPUT)] = Path(
+        "report.html"
+    ),
+    quiet: options.Quiet = False,
+) -> None:
+    """What was scored, how sure and how right the answers are, as one HTML page that loads nothing.
+
+    Distributions, unknown words, drift and, where labels are known, confusion, ROC and reliability; the worst mistakes
+    with their words coloured, and a table of the rows to filter and sort.
+
+    Example: toolchain report reviews.scored.csv -o report.html
+    """
+    from export.bundle import open_bundle
+    from toolchain.cli.progress import Progress
+    from toolchain.report.report import write_report
+    from toolchain.scoring.scorer import find_bundle
+
+    with Progress(file.name) as shown:
+        survey = write_report(
+            str(file), out, open_bundle(bundle or find_bundle()), summary, text_column, label_column, shown.update
+        )
+    say(f"{survey.rows:,} rows; report: {escape(str(out))}")

@@ -1,0 +1,435 @@
+"""`toolchain score`: review files with the model's answers behind their rows."""
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from toolchain.cli import options
+from toolchain.cli.terminal import console, escape, fail, interrupted, print_json, say, show, warn
+from toolchain.errors import CheckFailed, UsageError
+
+if TYPE_CHECKING:
+    from toolchain.measures.metrics import LabelMetrics
+    from toolchain.scoring.job import Options, Preview, Summary
+    from toolchain.scoring.ray.engine import Cluster, Model
+    from toolchain.scoring.scorer import Scorer
+
+
+def score(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT", help="CSV, JSONL or Parquet files, or folders of them; - is standard input."),
+    ],
+    text_column: Annotated[str | None, options.text_column(options.INPUT)] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the input, such as latin-1; the output is UTF-8. Default: UTF-8, or UTF-16 by its mark.",
+            rich_help_panel=options.INPUT,
+        ),
+    ] = None,
+    delimiter: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a CSV: , ; | or \\t. Default: found in its header; kept in the output.",
+            rich_help_panel=options.INPUT,
+        ),
+    ] = None,
+    max_row_bytes: Annotated[
+        int, typer.Option(min=1024, help="Longer rows are rejected.", rich_help_panel=options.INPUT)
+    ] = options.MAX_ROW_BYTES,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Score only the first rows of each input.", rich_help_panel=options.INPUT)
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Output file, a folder for several inputs, or - for stdout.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Add a field a class: p_LABEL.", rich_help_panel=options.OUTPUT)
+    ] = False,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Add a field abstain: true where the confidence is below this.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
+    explain: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="K",
+            help="Add a field explanation: the K words that moved the score most for the label, and K against it. "
+            "Costs speed; CPU only.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = 0,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME,…", help="Keep only these columns; may be repeated.", rich_help_panel=options.OUTPUT
+        ),
+    ] = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME,…", help="Leave these columns out; may be repeated.", rich_help_panel=options.OUTPUT
+        ),
+    ] = None,
+    id_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep this column alone (and those of --keep), and name rejected rows by it.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            help="The model. Default: ./bundle, or the one in the box where there is none.",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            autocompletion=options.completing("fp32", "int8"),
+            help="fp32, or int8: faster, nearly the same; CPU only.",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = "fp32",
+    provider: Annotated[str, options.provider(options.MODEL)] = "auto",
+    provider_option: Annotated[
+        list[str] | None,
+        typer.Option(help="key=value for the provider; may be repeated.", rich_help_panel=options.MODEL),
+    ] = None,
+    device_id: Annotated[int | None, typer.Option(min=0, help="Which GPU.", rich_help_panel=options.MODEL)] = None,
+    label_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column with the true label: adds accuracy and more to the summary.", rich_help_panel=options.QUALITY
+        ),
+    ] = None,
+    on_error: Annotated[
+        Literal["reject", "fail"],
+        typer.Option(help="A row that cannot be scored: set it aside, or stop.", rich_help_panel=options.QUALITY),
+    ] = "reject",
+    max_rejects: Annotated[
+        str,
+        typer.Option(
+            help="Exit status 1 if more of the rows are rejected: a share such as 10%.", rich_help_panel=options.QUALITY
+        ),
+    ] = "10%",
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Show what would be read, and the first predictions; write nothing.",
+            rich_help_panel=options.RUN,
+        ),
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Continue an interrupted run of the same job.", rich_help_panel=options.RUN)
+    ] = True,
+    summary_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--summary", metavar="FILE", help="Write the summaries to this JSON file.", rich_help_panel=options.RUN
+        ),
+    ] = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(
+            help="This process, or the workers of a Ray cluster (the extra ray).", rich_help_panel=options.CLUSTER
+        ),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="auto, ray://HOST:10001, HOST:6379, or local for one on this machine. Default: the running one, else "
+            "local.",
+            rich_help_panel=options.CLUSTER,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="One core each. Default: as many as there is room for.", rich_help_panel=options.CLUSTER
+        ),
+    ] = None,
+    gpus_per_worker: Annotated[
+        float, typer.Option(min=0, help="GPUs a worker, such as 1 or 0.5.", rich_help_panel=options.CLUSTER)
+    ] = 0,
+    merge: Annotated[
+        bool,
+        typer.Option("--merge", help="Write one file, not a folder OUTPUT.shards.", rich_help_panel=options.CLUSTER),
+    ] = False,
+    quiet: options.Quiet = False,
+    as_json: Annotated[bool, options.as_json("the summaries")] = False,
+) -> None:
+    """Score review files: the rows as they are, with `prediction` and `confidence` behind them.
+
+    reviews.csv becomes reviews.scored.csv; rows that cannot be scored go to reviews.csv.rejected.jsonl. A run that was
+    killed continues when it is started again. Files that end in .gz, .bz2, .xz or .zst are read and written packed.
+    A Parquet file becomes one, its columns and types untouched.
+
+    Examples:
+    toolchain score reviews.csv
+    toolchain score reviews.csv more.jsonl.gz -o scored/
+    toolchain score reviews.csv --label-column label --summary summary.json
+    toolchain score reviews.csv --dry-run
+    zcat reviews.csv.gz | toolchain score - -o - --quiet | head
+    toolchain score s3://shop/in/ -o s3://shop/out/ --engine ray --address auto
+    """
+    import dataclasses
+
+    from toolchain.files.inputs import expand, output_path
+    from toolchain.files.storage import is_remote
+    from toolchain.scoring.job import Options, preview_file
+    from toolchain.scoring.scorer import BOX, Scorer, find_bundle
+
+    wanted = Options(
+        text_column=text_column,
+        on_error=on_error,
+        max_rejects=options.share("--max-rejects", max_rejects),
+        resume=resume,
+        label_column=label_column,
+        probabilities=probabilities,
+        min_confidence=min_confidence,
+        keep=options.names(keep),
+        drop=options.names(drop),
+        id_column=id_column,
+        limit=limit,
+        explain=explain,
+        encoding=encoding,
+        delimiter=delimiter and delimiter.replace("\\t", "\t"),
+        max_row_bytes=max_row_bytes,
+    )
+    if engine == "local" and (address or workers or gpus_per_worker or merge):
+        raise UsageError("--address, --workers, --gpus-per-worker and --merge are for --engine ray")
+    if engine == "local" and out is not None and is_remote(out):
+        raise UsageError(f"{out}: only --engine ray writes there; add it, or name a local file: -o FILE")
+    named, inputs = inputs, expand(inputs)
+    outputs = [output_path(source, out, len(inputs) > 1 or inputs != named) for source in inputs]
+    if twice := next((output for output in outputs if outputs.count(output) > 1), None):
+        raise UsageError(
+            f"several inputs would be written to {twice}; score them one by one, or name a folder: -o FOLDER"
+        )
+    if summary_file and (dry_run or not summary_file.absolute().parent.is_dir()):
+        reason = "--dry-run writes nothing" if dry_run else f"{summary_file.parent} is not a folder"
+        raise UsageError(f"--summary {summary_file}: {reason}")
+    if as_json and "-" in outputs and not dry_run:
+        raise UsageError("--json and the rows cannot both go to standard output; name a file: -o FILE")
+    chosen = bundle or find_bundle()
+    provider_options = dict(options.key_value(option) for option in provider_option or [])
+    if device_id is not None:
+        provider_options["device_id"] = str(device_id)
+    if engine == "ray" and not dry_run:
+        from toolchain.scoring.ray.engine import Cluster, Model
+
+        if device_id is not None:
+            raise UsageError(f"--device-id {device_id}: Ray gives every worker its own GPU; leave it away")
+        say(f"model {escape(str(chosen))} on Ray")
+        model = Model(chosen, provider, provider_options, precision)
+        cluster = Cluster(address, workers, gpus_per_worker)
+        runs = _score_on_ray(list(zip(inputs, outputs, strict=True)), model, wanted, cluster, merge)
+        _finish_scoring(*runs, len(inputs), as_json, summary_file)
+        return
+    files = list(zip(inputs, outputs, strict=True))
+    with Scorer(chosen, provider, provider_options, precision, explain) as scorer:
+        which = f"{chosen}/{scorer.model}"
+        if chosen == BOX:
+            training = scorer.bundle.manifest["training"]
+            which = f"in the box ({training['recipe']} trained on {training['data']}), {scorer.model},"
+        say(f"model {escape(which)} on {scorer.provider}")
+        if dry_run:
+            previews = [preview_file(scorer, *names, wanted) for names in files]
+            if as_json:
+                print_json([dataclasses.asdict(preview) for preview in previews])
+            else:
+                for preview in previews:
+                    print_preview(preview, str(chosen))
+            return
+        runs = _score_here(files, scorer, wanted)
+    _finish_scoring(*runs, len(inputs), as_json, summary_file)
+
+
+def _score_here(
+    files: Sequence[tuple[str, str]], scorer: "Scorer", options: "Options"
+) -> "tuple[list[Summary], list[CheckFailed | UsageError]]":
+    """Score the files (input, output) in this process: the summaries, and the errors of the others."""
+    from toolchain.cli.progress import Progress
+    from toolchain.scoring.job import Interrupted, check_rejects, score_file
+
+    stop = _StopSignals()
+    failures: list[CheckFailed | UsageError] = []
+    summaries = []
+    with stop:
+        for source, output in files:
+            try:
+                with Progress(source) as shown:
+                    summary = score_file(scorer, source, output, options, shown.update_scoring, stop.requested)
+                summaries.append(summary)
+                print_summary(summary)
+                check_rejects(summary, options)
+            except CheckFailed as error:
+                failures.append(error)
+                if len(files) > 1:
+                    fail(str(error))
+            except Interrupted as error:
+                interrupted(str(error))
+                raise typer.Exit(128 + stop.number) from None
+    return summaries, failures
+
+
+def _score_on_ray(
+    files: Sequence[tuple[str, str]], model: "Model", options: "Options", cluster: "Cluster", merge: bool
+) -> "tuple[list[Summary], list[CheckFailed | UsageError]]":
+    """Score the files (input, output) on a cluster: the summaries, and the errors of the others."""
+    from toolchain.cli.progress import Progress
+    from toolchain.scoring.job import Interrupted, check_rejects
+    from toolchain.scoring.ray.engine import connected, score_files
+
+    stop = _StopSignals()
+    failures: list[CheckFailed | UsageError] = []
+    summaries = []
+    # Ray's own handlers come with the connection; ours go over them.
+    with connected(cluster.address), stop, Progress(f"{len(files)} inputs") as shown:
+        try:
+            for outcome in score_files(files, model, options, cluster, merge, shown.update_files, stop.requested):
+                try:
+                    summary = outcome.completed()
+                    summaries.append(summary)
+                    print_summary(summary)
+                    check_rejects(summary, options)
+                except (CheckFailed, UsageError) as error:
+                    failures.append(error)
+                    if len(files) > 1:
+                        fail(str(error))
+        except Interrupted as error:
+            interrupted(str(error))
+            raise typer.Exit(128 + stop.number) from None
+    return summaries, failures
+
+
+def _finish_scoring(
+    summaries: "Sequence[Summary]",
+    failures: Sequence[CheckFailed | UsageError],
+    count: int,
+    as_json: bool,
+    summary_file: Path | None,
+) -> None:
+    """Hand out the summaries; raise what went wrong with one of `count` inputs, or how many of them failed."""
+    import dataclasses
+
+    from toolchain.scoring.job import write_summaries
+
+    if as_json:
+        print_json([dataclasses.asdict(summary) for summary in summaries])
+    if summary_file:
+        write_summaries(summaries, summary_file)
+    if failures and count == 1:
+        raise failures[0]
+    if failures:
+        unusable = any(isinstance(error, UsageError) for error in failures)
+        raise (UsageError if unusable else CheckFailed)(f"{len(failures)} of {count} inputs failed")
+
+
+class _StopSignals:
+    """The first SIGINT or SIGTERM asks for a clean stop; a second one is not held back."""
+
+    number = 0
+
+    def requested(self) -> bool:
+        return self.number != 0
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        for each in self._old:
+            signal.signal(each, signal.SIG_DFL)
+        console(stderr=True).show_cursor()  # which a bar hides, and a process that is killed leaves hidden
+        say("stopping when the window in hand is finished; once more stops at once, without it")
+
+    def __enter__(self) -> "_StopSignals":
+        self._old = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+
+def print_summary(summary: "Summary") -> None:
+    """What a completed run of `score` did, on stderr."""
+    labels = ", ".join(f"{label} {count:,}" for label, count in summary.labels.items())
+    rate = (summary.rows - summary.resumed) / max(summary.seconds, 1e-9)
+    say(
+        f"{summary.rows:,} rows: {summary.scored:,} scored, {summary.rejected:,} rejected in {summary.seconds:.1f} s "
+        f"({rate:,.0f} rows/s)" + (f", {summary.resumed:,} of them from an interrupted run" if summary.resumed else "")
+    )
+    say(escape(f"labels: {labels or 'none'}; {summary.unknown / max(1, summary.tokens):.1%} unknown words"))
+    say(escape(f"output: {'standard output' if summary.output == '-' else summary.output}"))
+    if summary.rejects:
+        say(escape(f"rejects: {summary.rejects}"))
+    if summary.abstained is not None:
+        say(f"abstained: {summary.abstained:,} of {summary.scored:,} rows, below --min-confidence")
+    if summary.label_metrics:
+        _print_label_metrics(summary.label_metrics)
+    if summary.drift:
+        for warning in summary.drift.warnings:
+            warn(warning)
+
+
+def _print_label_metrics(metrics: "LabelMetrics") -> None:
+    if metrics.accuracy is None:
+        say(escape(f"no scored row has a label of the model in {metrics.column!r}"))
+    else:
+        say(
+            f"against {escape(repr(metrics.column))}: accuracy {metrics.accuracy:.2%}, "
+            f"log-loss {metrics.log_loss:.4f} on {metrics.labelled:,} labelled rows; {metrics.unlabelled:,} unlabelled"
+        )
+        from toolchain.cli.class_table import class_table
+
+        say(class_table(metrics.classes, metrics.confusion))
+
+
+def print_preview(preview: "Preview", model: str) -> None:
+    """A dry run's findings on stdout."""
+    lines = {
+        "input": preview.input,
+        "format": preview.format,
+        "columns": ", ".join(preview.columns) or "none",
+        "text column": preview.text_column,
+        **({"label column": preview.label_column} if preview.label_column else {}),
+        "output": "standard output" if preview.output == "-" else preview.output,
+        "output columns": ", ".join(preview.output_columns),
+        "model": f"{model}/{preview.model} on {preview.provider}",
+        "first window": f"{preview.records:,} rows, {preview.rejected:,} of them would be rejected",
+    }
+    for name, value in lines.items():
+        show(f"{name:15s} {escape(value)}", soft_wrap=True)
+    from rich.table import Table
+
+    table = Table(show_edge=False)
+    for column in ("line", "prediction", "confidence", "text"):
+        table.add_column(column, justify="right" if column in ("line", "confidence") else "left")
+    for row in preview.rows:
+        if row.confidence is None:
+            table.add_row(f"{row.line:,}", "rejected", "", escape(row.reason or ""))
+        else:
+            table.add_row(
+                f"{row.line:,}", escape(row.prediction or ""), f"{row.confidence:.6f}", escape(row.text or "")
+            )
+    show(table)

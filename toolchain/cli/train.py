@@ -1,0 +1,265 @@
+"""`toolchain train`: train a recipe, keep the best checkpoint."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from toolchain.cli import options
+from toolchain.cli.terminal import escape, fail, print_json, say, warn
+from toolchain.errors import UsageError
+
+if TYPE_CHECKING:
+    from toolchain.training.loops import Epoch
+
+_MANY_SUSPECTS = 0.05  # beyond it the model is at fault, not the labels
+
+
+def _complete_recipe(incomplete: str) -> list[str]:
+    from toolchain.models.recipes import RECIPES
+
+    return options.completing(*RECIPES)(incomplete)
+
+
+def _read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Make the options in a TOML file the defaults of the command."""
+    if path is None:
+        return None
+    names = {option: parameter.name for parameter in context.command.params for option in parameter.opts}
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise _wrong_config(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    values = {"--" + name.replace("_", "-"): value for name, value in values.items()}
+    if unknown := sorted(values.keys() - names.keys()):
+        raise _wrong_config(f"{path}: {unknown[0].removeprefix('--')!r} is no option of this command; see --help")
+    context.default_map = {names[option]: value for option, value in values.items()}
+    return path
+
+
+def _wrong_config(message: str) -> typer.Exit:
+    """Say it in one line, as `toolchain.cli.app` does, which has not begun when options are read."""
+    fail(f"--config {message}")
+    return typer.Exit(2)
+
+
+def train(
+    recipe: Annotated[
+        str,
+        typer.Option(
+            autocompletion=_complete_recipe,
+            help="gru-pool for data of your own; gru-lm, which takes longer, where there is much more text without "
+            "labels. gru, rnn, rnn-cell: as documented.",
+            rich_help_panel=options.RECIPE,
+        ),
+    ] = "gru",
+    layers: Annotated[int, typer.Option(min=1, help="Recurrent layers.", rich_help_panel=options.RECIPE)] = 1,
+    tokenizer: Annotated[
+        options.Tokenizer | None,
+        typer.Option(
+            help="What a token is. attached: what stands between spaces; isolated: each punctuation mark by itself; "
+            "dropped: marks left out; characters: each by itself, for Chinese, Japanese, Korean. "
+            "Default: the recipe's.",
+            rich_help_panel=options.RECIPE,
+        ),
+    ] = None,
+    data: Annotated[
+        str,
+        options.data("imdb, sample, an aclImdb folder, or a CSV/JSONL file.", options.DATA),
+    ] = "imdb",
+    text_column: Annotated[str | None, options.text_column(options.DATA)] = None,
+    label_column: Annotated[str | None, options.label_column(options.DATA)] = None,
+    group_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column or field whose equals are never split: a film, product or author.",
+            rich_help_panel=options.DATA,
+        ),
+    ] = None,
+    test_data: Annotated[
+        Path | None,
+        typer.Option(help="CSV/JSONL file to test on. Default: a tenth is held out.", rich_help_panel=options.DATA),
+    ] = None,
+    unlabelled: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="More text without labels, for gru-lm and gru-pool: a folder of .txt files, an aclImdb folder, or a "
+            "CSV/JSONL file.",
+            rich_help_panel=options.DATA,
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Default: the recipe's.", rich_help_panel=options.TRAINING)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Default: the recipe's.", rich_help_panel=options.TRAINING)
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(min=0, help="Learning rate. Default: the recipe's.", rich_help_panel=options.TRAINING),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Stop after so many epochs without a better one. Default: the recipe's.",
+            rich_help_panel=options.TRAINING,
+        ),
+    ] = None,
+    class_weights: Annotated[
+        Literal["none", "balanced"],
+        typer.Option(help="balanced: a rare label counts as much as a common one.", rich_help_panel=options.TRAINING),
+    ] = "none",
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            help="Snapshot that labels the unlabelled text: what it is sure of is trained on as well.",
+            rich_help_panel=options.TRAINING,
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Same seed, same machine: same checkpoint.", rich_help_panel=options.TRAINING)
+    ] = 0,
+    device: Annotated[
+        str,
+        typer.Option(
+            autocompletion=options.completing("auto", "cpu", "cuda"),
+            help="auto, cpu or cuda.",
+            rich_help_panel=options.TRAINING,
+        ),
+    ] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            autocompletion=options.completing("auto", "fp32", "bf16"),
+            help="auto, fp32 or bf16: of the products in training.",
+            rich_help_panel=options.TRAINING,
+        ),
+    ] = "auto",
+    out: Annotated[Path, typer.Option(help="Folder for the snapshot.", rich_help_panel=options.RUN)] = Path("snapshot"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted training in --out.", rich_help_panel=options.RUN)
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write event files to OUT/tensorboard.", rich_help_panel=options.RUN)
+    ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml",
+            callback=_read_config,
+            is_eager=True,
+            help="Options by their names, such as batch-size = 32; what the command line says goes first.",
+            rich_help_panel=options.RUN,
+        ),
+    ] = None,
+    quiet: options.Quiet = False,
+    as_json: Annotated[bool, options.as_json("the metrics")] = False,
+) -> None:
+    """Train a recipe, keep the checkpoint with the best validation loss, and calibrate it.
+
+    Examples:
+    toolchain train --data sample --epochs 2
+    toolchain train --recipe gru-pool --data reviews.csv --patience 3
+    toolchain train --recipe gru-pool --data reviews.csv --resume
+    """
+    from export.text import TOKENIZERS
+    from toolchain.cli.progress import progress
+    from toolchain.corpus.corpus import Source, load_corpus
+    from toolchain.models.recipes import RECIPES
+    from toolchain.models.snapshot import load_snapshot
+    from toolchain.training.distributed import Ended, process_group
+    from toolchain.training.loops import Epoch, Settings, choose_device, fit
+    from toolchain.training.resumption import FILE as RESUME_FILE
+
+    if recipe not in RECIPES:
+        raise UsageError(f"--recipe {recipe}: expected one of {', '.join(RECIPES)}")
+    chosen = RECIPES[recipe]
+    if tokenizer:
+        chosen = replace(chosen, tokenizer=TOKENIZERS[tokenizer])
+    say(f"reading {escape(data)} …")
+    if unlabelled and not chosen.vector_epochs:
+        raise UsageError(f"--unlabelled: the recipe {recipe} makes no use of it; use --recipe gru-lm, or leave it out")
+    loaded_teacher = load_snapshot(teacher) if teacher else None
+    source = Source(data, text_column, label_column, test_data, group_column, unlabelled)
+    corpus = load_corpus(source, chosen, seed)
+    for warning in corpus.warnings:
+        warn(warning)
+    say(
+        f"{len(corpus.train):,} training, {len(corpus.validation):,} validation, {len(corpus.test):,} test reviews; "
+        f"labels {escape(', '.join(corpus.labels))}; {len(corpus.vocabulary):,} words"
+    )
+
+    events = None
+    if tensorboard:
+        from toolchain.training.tensorboard import EventLog
+
+        events = EventLog(out)
+
+    def on_epoch(epoch: Epoch, best: bool) -> None:
+        print_epoch(epoch, best)
+        if events:
+            events.add(epoch)
+
+    settings = Settings(
+        epochs=epochs or chosen.epochs,
+        batch_size=batch_size or chosen.batch_size,
+        learning_rate=chosen.learning_rate if lr is None else lr,
+        layers=layers,
+        seed=seed,
+        device=device,
+        precision=precision,
+        patience=patience or chosen.patience,
+        class_weights=class_weights,
+    )
+    try:
+        with process_group(choose_device(device)):
+            metrics = fit(corpus, chosen, settings, out, on_epoch, progress, resume, loaded_teacher)
+    except (KeyboardInterrupt, Ended) as end:
+        kept = "finished epochs are kept, go on: --resume" if (out / RESUME_FILE).exists() else "no epoch was finished"
+        if isinstance(end, Ended):
+            say(f"{end}; {kept}")
+            raise typer.Exit(143) from None
+        raise KeyboardInterrupt(kept) from None
+    print_training(metrics, out)
+    say(f"snapshot in {escape(str(out))}/; next: toolchain export --snapshot {escape(str(out))}")
+    if as_json:
+        print_json(metrics)
+
+
+def print_epoch(epoch: "Epoch", best: bool) -> None:
+    """One finished epoch, a line on stderr; a star marks the best so far."""
+    say(
+        f"epoch {epoch.epoch:2d}  train loss {epoch.train_loss:.4f} accuracy {epoch.train_accuracy:5.2f} %  "
+        f"validation loss {epoch.validation_loss:.4f} accuracy {epoch.validation_accuracy:5.2f} %  "
+        f"{epoch.seconds:.1f} s{'  *' if best else ''}"
+    )
+
+
+def print_training(metrics: Mapping[str, Any], out: Path) -> None:
+    """How a training ended, and which of its reviews it never got right."""
+    from toolchain.training.suspects import FILE as SUSPECTS_FILE
+
+    say(
+        f"best epoch {metrics['epoch']}: test loss {metrics['test_loss']:.4f}, "
+        f"accuracy {metrics['test_accuracy']:.2f} % on {metrics['reviews']['test']:,} reviews, "
+        f"{metrics['seconds']:.0f} s"
+    )
+    if guessed := metrics["reviews"].get("pseudo-labelled"):
+        say(f"{guessed:,} unlabelled texts were trained on with the teacher's label")
+    calibration = metrics["calibration"]
+    before, after = (calibration["test"][when] for when in ("before", "after"))
+    say(
+        f"calibrated: temperature {calibration['temperature']:.3f}, expected calibration error "
+        f"{before['calibration_error']:.4f} → {after['calibration_error']:.4f}, "
+        f"test loss {before['loss']:.4f} → {after['loss']:.4f}"
+    )
+    if 0 < metrics.get("suspects", 0) <= _MANY_SUSPECTS * metrics["reviews"]["train"]:
+        say(
+            f"{metrics['suspects']:,} training reviews were wrong in every epoch: are their labels right? "
+            f"{escape(str(out / SUSPECTS_FILE))}"
+        )

@@ -1,0 +1,88 @@
+"""`toolchain verify`: every form of a bundle against PyTorch, or against the vectors it carries."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from toolchain.cli import options
+from toolchain.cli.terminal import print_json, say, show
+from toolchain.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from export.parity import Comparison
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Folder with the bundle.")] = Path("bundle"),
+    snapshot: Annotated[
+        Path | None, typer.Option(help="Compare with PyTorch. Without it, with the bundle's own vectors.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        options.data("Real text as well: sample, imdb, a folder or file."),
+    ] = None,
+    text_column: Annotated[str | None, options.text_column()] = None,
+    provider: Annotated[str, options.provider()] = "cpu",
+    quiet: options.Quiet = False,
+    as_json: Annotated[bool, options.as_json("the result", None)] = False,
+) -> None:
+    """Prove that every form in a bundle still says what PyTorch says.
+
+    Examples:
+    toolchain verify bundle
+    toolchain verify bundle --snapshot snapshot --data reviews.csv
+    toolchain verify bundle --provider cuda --json
+    """
+    from export.bundle import open_bundle
+    from toolchain.release.release import verify_bundle
+
+    opened = open_bundle(bundle)
+    loaded, texts = None, []
+    if snapshot:
+        from toolchain.models.snapshot import load_snapshot
+
+        loaded = load_snapshot(snapshot)
+    if data:
+        from toolchain.corpus.corpus import Source, read_texts
+
+        texts = read_texts(Source(data, text_column))
+    verification = verify_bundle(opened, loaded, texts, provider, say_comparison)
+    if as_json:
+        print_json(verification.to_json())
+    else:
+        show(verification_table(verification.against, verification.comparisons))
+    if not verification.passed:
+        raise CheckFailed("; ".join(c.failure() for c in verification.comparisons if not c.passed))
+
+
+def say_comparison(comparison: "Comparison") -> None:
+    """One exported form against PyTorch, as soon as it was compared: a line on stderr."""
+    verdict = "agrees" if comparison.passed else "DIFFERS"
+    say(
+        f"{comparison.form} on {comparison.provider}: {verdict}, max |Δ| {comparison.max_difference:.1e}, "
+        f"labels {comparison.label_agreement:.2%}, over {comparison.cases:,} texts"
+    )
+
+
+def verification_table(against: str, comparisons: "Sequence[Comparison]") -> "Table":
+    """The result of `verify`: a row a form, with what it was compared `against`."""
+    from rich.table import Table
+
+    table = Table(title=f"against {against}")
+    for column in ("form", "provider", "cases", "alone", "max |Δ|", "label agreement", "verdict"):
+        table.add_column(column, justify="left" if column in ("form", "provider", "verdict") else "right")
+    for comparison in comparisons:
+        table.add_row(
+            comparison.form,
+            comparison.provider,
+            f"{comparison.cases:,}",
+            f"{comparison.alone:,}",
+            f"{comparison.max_difference:.1e}",
+            f"{comparison.label_agreement:.3%}",
+            "[green]pass" if comparison.passed else "[bold red]FAIL",
+        )
+    return table
