@@ -34,7 +34,8 @@ from documented_loop import documented_batches
 from torch import Tensor
 from torch.optim import Adam
 
-from toolchain.corpus.corpus import Corpus, Source, iterators, load_corpus
+from toolchain.corpus.corpus import Corpus, iterators, load_corpus
+from toolchain.corpus.reviews import Source
 from toolchain.models.classifiers import BasicGRU, last_states
 from toolchain.models.recipes import RECIPES
 from toolchain.training.loops import choose_precision, evaluate, train

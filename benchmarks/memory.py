@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from scoring import run_process
 
-from toolchain.corpus.corpus import Source, read_texts
+from toolchain.corpus.reviews import Source, read_texts
 
 
 def main() -> None:

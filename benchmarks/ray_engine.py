@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 import toolchain.scoring.job
-from toolchain.corpus.corpus import Source, read_texts
+from toolchain.corpus.reviews import Source, read_texts
 from toolchain.scoring.job import Options, score_file
 from toolchain.scoring.ray.engine import Cluster, Model, connected, score_files
 from toolchain.scoring.scorer import Scorer

@@ -24,7 +24,8 @@ from rich.table import Table
 from torchtext import data
 
 from export.bundle import open_bundle
-from toolchain.corpus.corpus import Source, TextField, read_texts
+from toolchain.corpus.corpus import TextField
+from toolchain.corpus.reviews import Source, read_texts
 from toolchain.judging.bench import Measurement, measure
 from toolchain.models.snapshot import Snapshot, load_snapshot
 from toolchain.training.loops import evaluate

@@ -37,7 +37,8 @@ from torch.optim import Adam
 from torchtext import data
 
 from export.text import PADDING_ID
-from toolchain.corpus.corpus import Source, load_corpus
+from toolchain.corpus.corpus import load_corpus
+from toolchain.corpus.reviews import Source
 from toolchain.models.recipes import RECIPES
 from toolchain.training.loops import Settings, fit
 

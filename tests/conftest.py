@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from tests import tiny
-from toolchain.corpus.corpus import Corpus, Source, load_corpus, read_training_reviews, sample_folder
+from toolchain.corpus.corpus import Corpus, load_corpus
+from toolchain.corpus.reviews import Source, read_training_reviews, sample_folder
 from toolchain.models.classifiers import build_model
 from toolchain.models.recipes import RECIPES
 from toolchain.models.snapshot import Snapshot, load_snapshot, save_snapshot

@@ -7,7 +7,7 @@ import pytest
 
 from export.bundle import open_bundle
 from export.sessions import RuntimeUnavailable, choose_provider, installed_providers, open_session
-from toolchain.corpus.corpus import Source, read_texts
+from toolchain.corpus.reviews import Source, read_texts
 from toolchain.models.snapshot import Snapshot
 from toolchain.release.release import verify_bundle
 from toolchain.scoring.scorer import GENERAL, Scorer

@@ -24,9 +24,16 @@ FLOORS = (
 )
 ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
-# What scoring imports needs neither of these: it runs where ONNX Runtime is all there is.
+# What scoring and judging import needs neither of these: they run where ONNX Runtime is all there is.
 PLAIN_ROOMS = ("toolchain.files", "toolchain.measures", "toolchain.scoring", "toolchain.scoring.ray")
-PLAIN = ("export.text", "export.spec", "export.bundle", "export.sessions")
+PLAIN = (
+    "export.text",
+    "export.spec",
+    "export.bundle",
+    "export.sessions",
+    "toolchain.corpus.imdb",
+    "toolchain.corpus.reviews",
+)
 HEAVY = ("torch", "torchtext", "onnx")
 
 MODULES = {

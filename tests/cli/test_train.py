@@ -18,7 +18,8 @@ from typer.testing import CliRunner, Result
 from export.forms import softmax
 from tests.tiny import TINY, settings, write_reviews
 from toolchain.cli.app import app
-from toolchain.corpus.corpus import Corpus, Source, iterators, load_corpus
+from toolchain.corpus.corpus import Corpus, iterators, load_corpus
+from toolchain.corpus.reviews import Source
 from toolchain.errors import UsageError
 from toolchain.models.classifiers import build_model
 from toolchain.models.recipes import RECIPES

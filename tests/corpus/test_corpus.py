@@ -18,17 +18,9 @@ import pytest
 from typer.testing import CliRunner
 
 from toolchain.cli.app import app
-from toolchain.corpus.corpus import (
-    Corpus,
-    Source,
-    grouped_split,
-    load_corpus,
-    read_reviews,
-    read_test_reviews,
-    read_texts,
-    sample_folder,
-)
+from toolchain.corpus.corpus import Corpus, grouped_split, load_corpus
 from toolchain.corpus.imdb import imdb_folder
+from toolchain.corpus.reviews import Source, read_reviews, read_test_reviews, read_texts, sample_folder
 from toolchain.errors import UsageError
 from toolchain.models.recipes import RECIPES
 

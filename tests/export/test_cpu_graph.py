@@ -12,7 +12,7 @@ from export.cpu_graph import STATE_ZERO, WEIGHT_LIMIT, classify_folded, classify
 from export.forms import FORMS, QUANTIZED_AGREEMENT
 from export.onnx_graph import text_model
 from tests.conftest import MakeSnapshot, TrainedSample
-from toolchain.corpus.corpus import Source, read_texts
+from toolchain.corpus.reviews import Source, read_texts
 from toolchain.errors import CheckFailed, UsageError
 from toolchain.models.snapshot import Snapshot, load_snapshot
 from toolchain.release.release import export_snapshot

@@ -21,7 +21,7 @@ from export.parity import Expected, vectors
 from export.sessions import open_session
 from export.text import encode, lookup_table
 from tests.conftest import MakeSnapshot
-from toolchain.corpus.corpus import Source, read_texts
+from toolchain.corpus.reviews import Source, read_texts
 from toolchain.errors import CheckFailed
 from toolchain.models.snapshot import Snapshot
 from toolchain.release.release import Verification, export_snapshot, verify_bundle

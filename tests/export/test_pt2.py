@@ -12,7 +12,7 @@ from torch._dynamo.exc import UserError
 from export.bundle import open_bundle
 from export.pt2 import IdsClassifier, pt2_bytes
 from tests.conftest import MakeSnapshot
-from toolchain.corpus.corpus import Source, read_texts
+from toolchain.corpus.reviews import Source, read_texts
 from toolchain.models.snapshot import Snapshot
 from toolchain.release.release import export_snapshot, verify_bundle
 

@@ -22,7 +22,7 @@ from export.spec import Cell, InvalidClassifier, Pool, Specification
 from export.text import Tokenizer
 from tests.conftest import TrainedSample
 from toolchain.cli.app import app
-from toolchain.corpus.corpus import Source, read_texts
+from toolchain.corpus.reviews import Source, read_texts
 from toolchain.errors import CheckFailed, UsageError
 from toolchain.models.classifiers import build_model
 from toolchain.models.snapshot import Snapshot, load_snapshot, save_snapshot

@@ -16,7 +16,8 @@ from typer.testing import CliRunner, Result
 import toolchain.judging.comparison
 from tests import tiny
 from toolchain.cli.app import app
-from toolchain.corpus.corpus import Source, load_corpus
+from toolchain.corpus.corpus import load_corpus
+from toolchain.corpus.reviews import Source
 from toolchain.errors import UsageError
 from toolchain.judging.comparison import MOST_CHANGED, Comparison, compare_models, mcnemar
 from toolchain.models.snapshot import Snapshot, load_snapshot

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from export.forms import softmax
 from export.spec import Specification
 from toolchain.cli.app import app
-from toolchain.corpus.corpus import Reviews
+from toolchain.corpus.reviews import Reviews
 from toolchain.errors import UsageError
 from toolchain.judging.evaluation import evaluate_reviews
 from toolchain.measures.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, fit_temperature, reliability

@@ -19,7 +19,8 @@ from export.spec import Specification
 from tests import tiny
 from tests.conftest import score_command
 from toolchain.cli.app import app
-from toolchain.corpus.corpus import Source, load_corpus
+from toolchain.corpus.corpus import load_corpus
+from toolchain.corpus.reviews import Source
 from toolchain.measures.drift import (
     BINS,
     CONFIDENCE,

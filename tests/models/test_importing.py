@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from export.text import TOKENIZERS
 from toolchain.cli.app import app
-from toolchain.corpus.corpus import Source, read_texts
+from toolchain.corpus.reviews import Source, read_texts
 from toolchain.errors import UsageError
 from toolchain.models.importing import SAMPLE_TEXTS, import_state_dict, measure_deviation
 from toolchain.models.snapshot import FILE, Snapshot, load_snapshot, save_snapshot

@@ -29,7 +29,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_sample_is_found_in_an_installed_wheel(wheel: Path) -> None:
     done = run(
-        "from toolchain.corpus.corpus import Source, read_test_reviews, sample_folder\n"
+        "from toolchain.corpus.reviews import Source, read_test_reviews, sample_folder\n"
         "print(sample_folder(), len(read_test_reviews(Source('sample'))))",
         wheel,
     )

@@ -14,7 +14,8 @@ from export.bundle import open_bundle
 from export.forms import FORMATS, TOLERANCE
 from export.text import TOKENIZERS, Tokenizer, TokenizerName
 from toolchain.cli.app import app
-from toolchain.corpus.corpus import Source, load_corpus, read_reviews
+from toolchain.corpus.corpus import load_corpus
+from toolchain.corpus.reviews import Source, read_reviews
 from toolchain.models.recipes import RECIPES
 from toolchain.models.snapshot import Snapshot, load_snapshot
 from toolchain.release.release import Verification, export_snapshot, verify_bundle

@@ -331,7 +331,7 @@ def test_the_command_scores_a_folder_with_parquet_in_it(bundle: Path, source: Pa
 
 
 def test_training_reads_parquet_as_scoring_does(source: Path) -> None:
-    from toolchain.corpus.corpus import read_reviews
+    from toolchain.corpus.reviews import read_reviews
 
     reviews = read_reviews(source)
     assert len(reviews) + len(reviews.skipped) == ROWS

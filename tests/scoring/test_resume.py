@@ -19,7 +19,7 @@ import pyarrow.parquet
 import pytest
 
 import toolchain.scoring.job
-from toolchain.corpus.corpus import read_reviews
+from toolchain.corpus.reviews import read_reviews
 from toolchain.errors import UsageError
 from toolchain.scoring.job import Interrupted, Options, Summary, score_file
 from toolchain.scoring.journal import JOURNAL

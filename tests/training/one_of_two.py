@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.tiny import TINY, settings
-from toolchain.corpus.corpus import Corpus, Source, iterators, load_corpus
+from toolchain.corpus.corpus import Corpus, iterators, load_corpus
+from toolchain.corpus.reviews import Source
 from toolchain.errors import UsageError
 from toolchain.models.classifiers import build_model
 from toolchain.training.adversarial import Adversary

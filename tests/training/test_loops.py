@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from tests.conftest import TRAINED_EPOCHS, TrainedSample
-from toolchain.corpus.corpus import Source, batch_tensors, iterators, load_corpus, read_reviews, sample_folder
+from toolchain.corpus.corpus import batch_tensors, iterators, load_corpus
+from toolchain.corpus.reviews import Source, read_reviews, sample_folder
 from toolchain.errors import UsageError
 from toolchain.models.classifiers import BasicGRU, build_model
 from toolchain.models.recipes import RECIPES

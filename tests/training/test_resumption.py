@@ -12,7 +12,8 @@ import torch
 
 from export.text import TOKENIZERS
 from tests.tiny import TINY, settings, write_reviews
-from toolchain.corpus.corpus import Source, load_corpus, read_reviews, sample_folder
+from toolchain.corpus.corpus import load_corpus
+from toolchain.corpus.reviews import Source, read_reviews, sample_folder
 from toolchain.errors import UsageError
 from toolchain.models.recipes import RECIPES
 from toolchain.models.snapshot import load_snapshot

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from export.forms import softmax
 from export.text import TOKENIZERS
 from tests.tiny import SIGNS, TINY, review, settings, write_reviews
-from toolchain.corpus.corpus import Corpus, Source, load_corpus, read_unlabelled
+from toolchain.corpus.corpus import Corpus, load_corpus
+from toolchain.corpus.reviews import Source, read_unlabelled
 from toolchain.errors import UsageError
 from toolchain.models.snapshot import Snapshot, load_snapshot
 from toolchain.training.loops import fit

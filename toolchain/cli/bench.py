@@ -31,7 +31,7 @@ def bench(
     toolchain bench --bundle bundle --data reviews.csv --rows 20000
     """
     from export.bundle import open_bundle
-    from toolchain.corpus.corpus import Source, read_texts
+    from toolchain.corpus.reviews import Source, read_texts
     from toolchain.judging.bench import measure
 
     opened = open_bundle(bundle)

@@ -50,7 +50,7 @@ def evaluate(
     """
     from export.forms import softmax
     from toolchain.cli.progress import progress
-    from toolchain.corpus.corpus import Source, read_test_reviews
+    from toolchain.corpus.reviews import Source, read_test_reviews
     from toolchain.judging.evaluation import evaluate_reviews, write_predictions
     from toolchain.models.snapshot import load_snapshot
     from toolchain.scoring.scorer import Scorer

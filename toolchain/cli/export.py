@@ -81,7 +81,7 @@ def export(
     """
     from export.bundle import open_bundle
     from export.shrinking import SHRUNK_ENTRIES
-    from toolchain.corpus.corpus import Source, read_texts
+    from toolchain.corpus.reviews import Source, read_texts
     from toolchain.models.snapshot import load_snapshot
     from toolchain.release.release import export_snapshot
 

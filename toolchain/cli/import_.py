@@ -68,7 +68,7 @@ def import_(
         warn(f"words that no text gives with --tokenizer {tokenizer}: {len(imported.unreachable):,}, such as {some}")
     deviation = None
     if sample is not None:
-        from toolchain.corpus.corpus import Source, read_texts
+        from toolchain.corpus.reviews import Source, read_texts
 
         say(f"measuring on {escape(sample)} …")
         deviation = measure_deviation(imported.snapshot, read_texts(Source(sample, text_column)))

@@ -169,7 +169,8 @@ def train(
     """
     from export.text import TOKENIZERS
     from toolchain.cli.progress import progress
-    from toolchain.corpus.corpus import Source, load_corpus
+    from toolchain.corpus.corpus import load_corpus
+    from toolchain.corpus.reviews import Source
     from toolchain.models.recipes import RECIPES
     from toolchain.models.snapshot import load_snapshot
     from toolchain.training.distributed import Ended, process_group

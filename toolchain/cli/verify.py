@@ -47,7 +47,7 @@ def verify(
 
         loaded = load_snapshot(snapshot)
     if data:
-        from toolchain.corpus.corpus import Source, read_texts
+        from toolchain.corpus.reviews import Source, read_texts
 
         texts = read_texts(Source(data, text_column))
     verification = verify_bundle(opened, loaded, texts, provider, say_comparison)

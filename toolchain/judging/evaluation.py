@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain.corpus.corpus import Reviews
+from toolchain.corpus.reviews import Reviews
 from toolchain.errors import UsageError
 from toolchain.measures.calibration import Reliability, reliability
 from toolchain.measures.metrics import ClassMetrics, class_metrics, count_labels, named_confusion
