@@ -38,7 +38,8 @@ from toolchain.corpus.corpus import Corpus, iterators, load_corpus
 from toolchain.corpus.reviews import Source
 from toolchain.models.classifiers import BasicGRU, last_states
 from toolchain.models.recipes import RECIPES
-from toolchain.training.loops import choose_precision, evaluate, train
+from toolchain.training.loops import evaluate, train
+from toolchain.training.machine import choose_precision
 
 VARIANTS = {
     "repaired": frozenset[str](),

@@ -10,7 +10,7 @@ differ from PyTorch's float32: the largest difference as a share of the largest 
 
 import os
 
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as `toolchain.training.loops` sets it
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as `toolchain.training.machine` sets it
 
 import argparse
 import time

@@ -297,7 +297,7 @@ def test_a_provider_that_is_not_installed_is_answered_with_those_that_are(
         (b"review,label\n" + b"a dull film,neg\n" * 30, "every review has the label 'neg'; expected two or more"),
         (b"review,label\na,neg\nb,pos\n", "too few to split"),
         (b"review,stars\na,1\n", "no column named like label"),
-        ("review,label\na,neg\n".encode("utf-16"), "UTF-16"),
+        ("review,label\na,neg\n".encode("utf-16"), "label 'neg'"),  # read by its mark, then refused for what it says
     ],
     ids=["no usable row", "no row", "one label", "too few", "no label column", "UTF-16"],
 )

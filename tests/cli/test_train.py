@@ -27,7 +27,8 @@ from toolchain.models.snapshot import Snapshot, load_snapshot
 from toolchain.release.release import export_snapshot
 from toolchain.scoring.scorer import Scorer
 from toolchain.training import loops
-from toolchain.training.loops import Epoch, choose_precision, evaluate, fit, predict
+from toolchain.training.loops import Epoch, evaluate, fit, predict
+from toolchain.training.machine import choose_precision
 from toolchain.training.suspects import Suspects
 
 SMALL = replace(TINY, validation_share=0.1)

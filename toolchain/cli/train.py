@@ -174,7 +174,8 @@ def train(
     from toolchain.models.recipes import RECIPES
     from toolchain.models.snapshot import load_snapshot
     from toolchain.training.distributed import Ended, process_group
-    from toolchain.training.loops import Epoch, Settings, choose_device, fit
+    from toolchain.training.loops import Epoch, Settings, fit
+    from toolchain.training.machine import choose_device
     from toolchain.training.resumption import FILE as RESUME_FILE
 
     if recipe not in RECIPES:

@@ -1,16 +1,12 @@
 """The documented loops: `train` and `evaluate`, and the run over the epochs that keeps the best checkpoint."""
 
 import csv
-import ctypes
 import hashlib
 import json
 import math
-import os
 import platform
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -46,6 +42,14 @@ from toolchain.training.distributed import (
 )
 from toolchain.training.figures import training_curves
 from toolchain.training.language_model import pretrain
+from toolchain.training.machine import (
+    Progress,
+    choose_device,
+    choose_precision,
+    giving_memory_back,
+    make_repeatable,
+    subnormals_flushed,
+)
 from toolchain.training.optimization import Optimization
 from toolchain.training.resumption import FILE as RESUME_FILE
 from toolchain.training.resumption import Resumption, load_resumption, save_resumption
@@ -56,15 +60,6 @@ from toolchain.training.word_vectors import word_vectors
 
 MIN_CALIBRATION_REVIEWS = 100
 """A temperature fitted on fewer validation reviews is noise."""
-
-# Huge pages for large tensors, whose first touch otherwise costs a page fault every 4 KiB. PyTorch reads this before
-# its first tensor.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-
-_SECONDS_A_TRIM = 5.0
-"""Between two calls of `malloc_trim`."""
-
-Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -160,18 +155,7 @@ def predict(model: nn.Module, iterator: Iterable[Any]) -> tuple[NDArray[np.float
     return np.concatenate(all_logits), np.concatenate(all_labels)
 
 
-@contextmanager
-def _subnormals_flushed() -> Iterator[None]:
-    """Vanishing gradients become subnormal, and the CPU crawls through those. The caller's setting comes back after."""
-    flushed_before = bool(torch.tensor(torch.finfo().tiny) / 2 == 0)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(flushed_before)
-
-
-@_subnormals_flushed()
+@subnormals_flushed()
 def fit(
     corpus: Corpus,
     recipe: Recipe,
@@ -191,8 +175,8 @@ def fit(
     the run is complete: with `resume` a killed run goes on behind it, to the same result as an undisturbed one. Raises
     `UsageError` where the loss stops being a number, or where there is nothing of this run to resume.
     """
-    _make_repeatable(settings.seed)
-    progress = _giving_memory_back(progress)
+    make_repeatable(settings.seed)
+    progress = giving_memory_back(progress)
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
     specification = recipe.specification(corpus.labels, settings.layers)
@@ -322,61 +306,12 @@ def _finish(
     return replace(checkpoint, state=model.state_dict(), training=training)
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one. Raises `UsageError` where the device that was asked for is not there."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--device {name}: expected auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
 def _write_history(history: list[Epoch], path: Path) -> None:
     rows: list[Mapping[str, Any]] = [asdict(epoch) for epoch in history]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: f"{v:.6f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-
-
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is bf16 on CUDA and on a CPU with matrix units for it (Intel AMX); on any other it would be slower.
-
-    Raises `UsageError` on any other name than auto, fp32 and bf16.
-    """
-    if name not in ("auto", "fp32", "bf16"):
-        raise UsageError(f"--precision {name}: expected auto, fp32 or bf16")
-    if name == "auto":
-        name = "bf16" if device.type == "cuda" or torch.cpu._is_amx_tile_supported() else "fp32"
-    return torch.bfloat16 if name == "bf16" else torch.float32
-
-
-def _make_repeatable(seed: int) -> None:
-    # MKL otherwise chooses code, threads and so the order of a sum anew in every process ("conditional numerical
-    # reproducibility" in the oneMKL developer guide). It reads these at its first product.
-    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
-    os.environ.setdefault("MKL_DYNAMIC", "FALSE")
-    torch.manual_seed(seed)
-
-
-def _giving_memory_back(progress: Progress) -> Progress:
-    """`progress`, under which memory of past batches goes back to the system. Hardly two batches have the same sizes.
-
-    oneDNN keeps kernels for the last 1,024 sizes; the limit here is read at the first product. glibc keeps freed blocks
-    of all sizes: it gives them back every few seconds (musl has no `malloc_trim`).
-    """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-
-    def trimmed(batches: Iterable[Any], title: str) -> Iterator[Any]:
-        last = time.monotonic()
-        for batch in progress(batches, title):
-            yield batch
-            if trim and time.monotonic() - last > _SECONDS_A_TRIM:
-                trim(0)
-                last = time.monotonic()
-
-    return trimmed
 
 
 def _about(corpus: Corpus, recipe: Recipe, settings: Settings, model: nn.Module, precision: str) -> dict[str, Any]:
