@@ -362,6 +362,6 @@ def test_without_a_network_the_place_for_the_data_is_named(tmp_path: Path) -> No
 def test_a_text_and_its_label_may_stand_in_nested_objects(tmp_path: Path) -> None:
     path = tmp_path / "reviews.jsonl"
     path.write_text('{"review": {"body": "good", "stars": {"label": "pos"}}}\n{"review": {"body": "bad"}}\n')
-    reviews = read_reviews(path, "review.body", "review.stars.label")
+    reviews = read_reviews(path, Source(str(path), "review.body", "review.stars.label"))
     assert (reviews.texts, reviews.labels, len(reviews.skipped)) == (["good"], ["pos"], 1)
     assert read_texts(Source(str(path), "review.body")) == ["good", "bad"]

@@ -254,13 +254,13 @@ def test_the_command_is_a_gate(release: Release) -> None:
 
 
 def test_the_json_is_the_comparison(release: Release) -> None:
-    result = command(release.old, release.new, release.reviews, "--json", "--limit", "40", "--quiet")
+    result = command(release.old, release.new, release.reviews, "--json", "--limit", "120", "--quiet")
     assert result.exit_code == 0
     assert result.stderr == ""
     values: dict[str, Any] = json.loads(result.stdout)
-    assert values["rows"] == values["scored"] == 40
+    assert values["rows"] == values["scored"] == 120
     assert {"changed", "changed_share", "flips", "shift", "mcnemar", "old", "new", "most_changed"} <= values.keys()
-    assert values["old"]["label_metrics"]["labelled"] == 40
+    assert values["old"]["label_metrics"]["labelled"] == 120
 
 
 def test_a_file_that_holds_nothing_to_score_is_a_failed_check(release: Release, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from toolchain.corpus.reviews import Reviews
 from toolchain.errors import UsageError
 from toolchain.judging.evaluation import evaluate_reviews
 from toolchain.measures.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, fit_temperature, reliability
+from toolchain.measures.labels import Truth
 from toolchain.measures.metrics import count_labels, label_metrics
 from toolchain.models.classifiers import build_model
 from toolchain.models.snapshot import Snapshot, save_snapshot
@@ -126,7 +127,7 @@ REVIEWS = Reviews(["one", "two", "three", "four", "five", "six"], ["a", "b", "c"
 
 def test_an_evaluation_counts_what_score_counts() -> None:
     evaluation = evaluate_reviews(REVIEWS, THREE, lambda texts: ANSWERS, mistakes=2)
-    truth = [THREE.index(label) for label in REVIEWS.labels]
+    truth = Truth(np.array([THREE.index(label) for label in REVIEWS.labels]))
     metrics = label_metrics(count_labels(truth, ANSWERS.argmax(axis=1), ANSWERS), THREE, "label")
     assert evaluation.classes == metrics.classes
     assert evaluation.confusion == metrics.confusion

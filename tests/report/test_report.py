@@ -147,7 +147,7 @@ def test_rows_that_cannot_be_read_are_counted_and_named(tiny_bundle: Bundle, tmp
         ([{**ROWS[0], "confidence": "x"}], {}, "holds no scored row; line 2: 'x' is no probability"),
         (ROWS, {"text_column": "body"}, "no column 'body'; it has: id, text"),
         (ROWS, {"label_column": "stars"}, "no column 'stars'"),
-        (ROWS, {"label_column": "id"}, "the column 'id' holds none of the model's labels"),
+        (ROWS, {"label_column": "id"}, "no label in column 'id' is one of the model's"),
     ],
 )
 def test_what_is_no_scored_file_is_refused_in_one_line(
@@ -168,7 +168,7 @@ def test_a_column_that_only_sounds_like_labels_is_said_to_hold_none(tiny_bundle:
     rows = [{**{name: row[name] for name in ROWS[0] if name != "label"}, "class": "A"} for row in ROWS]
     survey = survey_file(str(write_csv(tmp_path / "r.csv", rows)), tiny_bundle)
     assert survey.labelled == 0
-    assert "The column 'class' holds none" in page_text(survey, tiny_bundle)
+    assert "no label in column 'class' is one of the model's" in page_text(survey, tiny_bundle)
 
 
 def test_curves_are_those_of_every_pair_and_every_threshold() -> None:

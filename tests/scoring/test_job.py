@@ -14,7 +14,8 @@ import pytest
 
 import toolchain.scoring.job
 from toolchain.errors import CheckFailed, UsageError
-from toolchain.scoring.job import Options, check_rejects, score_file
+from toolchain.scoring.batch import check_run
+from toolchain.scoring.job import Options, score_file
 from toolchain.scoring.scorer import Scorer
 
 TEXTS = [
@@ -267,9 +268,9 @@ def test_on_error_fail_names_the_row_and_leaves_nothing_behind(scorer: Scorer, t
 
 def test_too_many_rejects_are_a_failed_check_over_the_limit_alone(scorer: Scorer, tmp_path: Path) -> None:
     _, summary = score(scorer, tmp_path / "in.csv", b"id,text\n" + b"1,good\n" * 9 + b"2,\n")
-    check_rejects(summary, Options(max_rejects=0.1))
+    check_run(summary, Options(max_rejects=0.1))
     with pytest.raises(CheckFailed, match=r"1 of 10 rows rejected \(10\.0%\), more than --max-rejects 9\.0%"):
-        check_rejects(summary, Options(max_rejects=0.09))
+        check_run(summary, Options(max_rejects=0.09))
 
 
 def test_an_output_over_its_own_input_is_refused(scorer: Scorer, tmp_path: Path) -> None:

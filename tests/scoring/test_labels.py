@@ -12,6 +12,7 @@ import pytest
 import toolchain.scoring.job
 from tests.conftest import score_command
 from toolchain.errors import UsageError
+from toolchain.measures.labels import Truth
 from toolchain.measures.metrics import LabelCounts, count_labels, label_metrics
 from toolchain.scoring.job import Interrupted, Options, Summary, score_file
 from toolchain.scoring.scorer import Scorer
@@ -90,12 +91,12 @@ def test_the_figures_are_those_of_the_definitions(scorer: Scorer, tmp_path: Path
 
 def test_a_sure_and_wrong_answer_costs_a_large_loss_and_not_an_infinite_one() -> None:
     probabilities = np.array([[1.0, 0.0], [0.25, 0.75]], np.float32)
-    counts = count_labels([1, 1], np.array([0, 1]), probabilities)
+    counts = count_labels(Truth(np.array([1, 1])), np.array([0, 1]), probabilities)
     assert counts.log_loss == pytest.approx(-np.log(float(np.finfo(np.float32).tiny)) - np.log(0.75))
 
 
 def test_figures_that_divide_by_nothing_are_none() -> None:
-    counts = count_labels([0, -1], np.array([0, 0]), np.array([[0.75, 0.25], [0.5, 0.5]], np.float32))
+    counts = count_labels(Truth(np.array([0, -1])), np.array([0, 0]), np.array([[0.75, 0.25], [0.5, 0.5]], np.float32))
     metrics = label_metrics(counts, ("neg", "pos"), "label")
     assert (metrics.labelled, metrics.unlabelled, metrics.accuracy) == (1, 1, 1.0)
     assert asdict(metrics.classes["pos"]) == {"precision": None, "recall": None, "f1": None, "support": 0}
@@ -163,7 +164,7 @@ def test_the_command_prints_a_table_and_writes_the_summary(onnx_bundle: Path, tm
     assert summaries == json.loads(result.stdout)
     assert [summary["rows"] for summary in summaries] == [60, 20]
     assert set(summaries[0]["label_metrics"]) == {
-        *("column", "labelled", "unlabelled", "accuracy", "log_loss", "classes", "confusion")
+        *("column", "labelled", "unlabelled", "accuracy", "log_loss", "classes", "confusion", "unknown_labels")
     }
     assert f"accuracy {summaries[0]['label_metrics']['accuracy']:.2%}" in result.stderr
     assert f"abstained: {summaries[0]['abstained']} of 60 rows" in result.stderr
@@ -187,3 +188,60 @@ def test_a_summary_that_cannot_be_written_is_known_before_the_run(onnx_bundle: P
     assert result.returncode == 2
     assert "error: --summary no/where.json: no is not a folder" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "label_map", "known"),
+    [
+        ([1, 0, 1], "1=pos,0=neg", 3),
+        ([1.0, 0.0, 5], "1=pos,0=neg", 2),
+        (["5", "4", "1", "3"], "4,5=pos,1-2=neg,3=", 3),
+        ([True, False], "true=pos,false=neg", 2),
+        (["Positive", "NEG"], "positive=pos,neg=neg", 2),
+        ([["pos"], {"a": 1}, None, "pos"], None, 1),
+    ],
+)
+def test_a_label_map_gives_the_labels_of_the_file_the_model_s_names(
+    rows: list[Any], label_map: str | None, known: int, scorer: Scorer, tmp_path: Path
+) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps({"text": "good", "label": value}) + "\n" for value in rows), encoding="utf-8")
+    metrics = score(scorer, source, Options(label_column="label", label_map=label_map)).label_metrics
+    assert metrics is not None
+    assert (metrics.labelled, metrics.unlabelled) == (known, len(rows) - known)
+
+
+def test_a_label_map_alone_finds_its_column_by_name(scorer: Scorer, tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("text,sentiment\ngood,1\ndull,0\n", encoding="utf-8")
+    metrics = score(scorer, source, Options(label_map="1=pos,0=neg")).label_metrics
+    assert metrics is not None
+    assert (metrics.column, metrics.labelled) == ("sentiment", 2)
+    with pytest.raises(UsageError, match="'good' is no label of the model, which has neg, pos"):
+        score(scorer, source, Options(label_map="1=good"))
+
+
+def test_labels_that_are_none_of_the_model_s_are_counted_across_windows(scorer: Scorer, tmp_path: Path) -> None:
+    rows = labelled_rows(150)
+    metrics = score(scorer, write(tmp_path / "in.csv", rows), Options(label_column="label")).label_metrics
+    assert metrics is not None
+    counts = {label: sum(row["label"] == label for row in rows) for label in ("neutral", "NEG")}
+    assert metrics.unknown_labels == counts
+    others, labels = sum(counts.values()), sum(bool(row["label"]) for row in rows)
+    warning = metrics.warning("in.csv")
+    assert warning is not None
+    assert warning.startswith(
+        f"in.csv: {others} of {labels} labels in column 'label' are none of the model's (neg, pos)"
+    )
+    assert warning.endswith("Map them: --label-map neutral=,NEG=neg")
+
+
+def test_a_run_whose_labels_are_all_strange_fails_and_shows_the_map(onnx_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("text,label\ngood,1\ndull,0\n", encoding="utf-8")
+    result = score_command("in.csv", "--bundle", onnx_bundle, "--label-column", "label", "-q", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr == (
+        "error: in.csv: no label in column 'label' is one of the model's (neg, pos); found 1 (1), 0 (1). Map them: "
+        "--label-map 0=neg,1=pos. The scored rows are in in.scored.csv\n"
+    )
+    assert (tmp_path / "in.scored.csv").exists()

@@ -18,7 +18,8 @@ import pytest
 import toolchain.scoring.job
 from toolchain.errors import CheckFailed, UsageError
 from toolchain.files.inputs import expand, output_path
-from toolchain.scoring.job import Interrupted, Options, check_rejects, preview_file, score_file
+from toolchain.scoring.batch import check_run
+from toolchain.scoring.job import Interrupted, Options, preview_file, score_file
 from toolchain.scoring.scorer import Scorer
 
 ROWS = 60
@@ -104,7 +105,7 @@ def stop_after(windows: int) -> Callable[[], bool]:
 
 def test_the_columns_pass_through_untouched_and_ours_stand_behind(scorer: Scorer, source: Path) -> None:
     summary = score_file(scorer, str(source), str(source.with_name("out.parquet")), Options(max_rejects=0.1))
-    check_rejects(summary, Options(max_rejects=0.1))
+    check_run(summary, Options(max_rejects=0.1))
     output = pq.read_table(source.with_name("out.parquet"))
     before = pq.read_table(source)
     own = output.select(before.column_names)
@@ -231,7 +232,7 @@ def test_a_file_without_scored_rows_keeps_its_schema(texts: list[str | None], sc
         [("text", pa.string()), ("n", pa.int8()), ("prediction", pa.string()), ("confidence", pa.float32())]
     )
     with pytest.raises(CheckFailed, match="no row could be scored"):
-        check_rejects(summary, Options())
+        check_run(summary, Options())
 
 
 def test_a_text_that_is_not_utf8_or_too_long_costs_its_row_alone(scorer: Scorer, tmp_path: Path) -> None:
@@ -285,8 +286,7 @@ def test_a_damaged_page_keeps_what_was_before(scorer: Scorer, source: Path) -> N
     [
         (("in.parquet", "out.csv"), Options(), "is scored into Parquet, not .*out.csv"),
         (("in.parquet", "-"), Options(), "is scored into Parquet, not -"),
-        (("in.csv", "out.parquet"), Options(), "only a Parquet file is scored into Parquet, not .*in.csv"),
-        (("-", "out.parquet"), Options(), "only a Parquet file is scored into Parquet, not standard input"),
+        (("in.csv", "out.parquet"), Options(), "in.csv: is scored into CSV, not .*out.parquet"),
         (("in.parquet.gz", "in.scored.parquet.gz"), Options(), r"in\.parquet\.gz: Parquet is compressed inside"),
         (("in.parquet", "out.parquet.gz"), Options(), r"out\.parquet\.gz: Parquet is compressed inside"),
         (("renamed.csv", "out.csv"), Options(), "is Parquet; expected a file with a name that ends in .parquet"),
@@ -302,6 +302,7 @@ def test_wrong_use_is_named(
 ) -> None:
     for name in ("in.parquet.gz", "renamed.csv"):
         source.with_name(name).write_bytes(source.read_bytes())
+    source.with_name("in.csv").write_text("text\nfine\n", encoding="utf-8")
     before = sorted(source.parent.iterdir())
     given, output = (name if name == "-" else str(source.with_name(name)) for name in names)
     with pytest.raises(UsageError, match=message):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolchain.cli import options
-from toolchain.cli.terminal import escape, print_json, say, show, show_excerpt
+from toolchain.cli.terminal import escape, print_json, say, show, show_excerpt, warn
 from toolchain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def compare(
         str | None,
         options.true_label_column(options.INPUT),
     ] = None,
+    label_map: Annotated[str | None, options.label_map(options.INPUT)] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Compare on the first rows alone.", rich_help_panel=options.INPUT)
     ] = None,
@@ -40,6 +41,7 @@ def compare(
         ),
     ] = None,
     provider: Annotated[str, options.provider(options.MODEL)] = "auto",
+    max_rejects: Annotated[str, options.max_rejects(options.QUALITY)] = "10%",
     max_changed: Annotated[
         str | None,
         typer.Option(
@@ -53,7 +55,8 @@ def compare(
 ) -> None:
     """What a new model would change: labels, probabilities, accuracy where labels are known, speed and size.
 
-    Both score the same reviews in turns. A label column adds accuracy, log-loss and McNemar's test.
+    Both score the same reviews in turns. A label column adds accuracy, log-loss and McNemar's test. The exit status
+    is 1 where more rows than --max-rejects cannot be scored, or more labels than --max-changed change.
 
     Examples:
     toolchain compare bundle candidate reviews.csv --max-changed 1%
@@ -72,9 +75,17 @@ def compare(
 
         if not out.absolute().parent.is_dir():
             raise UsageError(f"--out {out}: {out.parent} is not a folder")
-    wanted = Options(text_column=text_column, label_column=label_column, limit=limit)
+    wanted = Options(
+        text_column=text_column,
+        label_column=label_column,
+        label_map=label_map,
+        limit=limit,
+        max_rejects=options.share("--max-rejects", max_rejects),
+    )
     with Scorer(old, provider) as first, Scorer(new, provider) as second, Progress(file) as shown:
         comparison = compare_models(first, second, file, wanted, shown.update)
+    for warning in comparison.warnings:
+        warn(warning)
     if as_json:
         print_json(dataclasses.asdict(comparison))
     else:
@@ -82,8 +93,7 @@ def compare(
     if out is not None:
         write_comparison(comparison, out)
         say(f"page: {escape(str(out))}")
-    if allowed is not None:
-        comparison.check(allowed)
+    comparison.check(wanted.max_rejects, allowed)
 
 
 def print_comparison(comparison: "Comparison") -> None:

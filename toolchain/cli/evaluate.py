@@ -20,6 +20,7 @@ def evaluate(
     ],
     text_column: Annotated[str | None, options.text_column(options.INPUT)] = None,
     label_column: Annotated[str | None, options.label_column(options.INPUT)] = None,
+    label_map: Annotated[str | None, options.label_map(options.INPUT)] = None,
     snapshot: Annotated[
         Path | None, typer.Option(help="Evaluate PyTorch. Default: ./snapshot.", rich_help_panel=options.MODEL)
     ] = None,
@@ -59,21 +60,24 @@ def evaluate(
         raise UsageError("--snapshot and --bundle: name one of them")
     if reliability and reliability.suffix.lower() != ".png":
         raise UsageError(f"--reliability {reliability}: expected a name that ends in .png")
+    source = Source(data, text_column, label_column, label_map=label_map)
     if bundle:
         with Scorer(bundle, provider) as scorer:
-            reviews = read_test_reviews(Source(data, text_column, label_column))
+            reviews = read_test_reviews(source)
             evaluation = evaluate_reviews(
                 reviews, scorer.labels, lambda texts: scorer.submit(texts).result().probabilities, mistakes, progress
             )
     else:
         loaded = load_snapshot(snapshot or Path("snapshot"))
         reference = loaded.reference()
-        reviews = read_test_reviews(Source(data, text_column, label_column))
+        reviews = read_test_reviews(source)
         evaluation = evaluate_reviews(
             reviews, loaded.specification.labels, lambda texts: softmax(reference(texts)), mistakes, progress
         )
     for skipped in reviews.skipped[:3]:
         warn(f"left out {skipped}")
+    if reviews.skipped:
+        warn(f"{len(reviews.skipped):,} rows were left out, {len(reviews):,} evaluated")
     if predictions:
         write_predictions(evaluation, reviews, predictions)
         say(f"predictions in {escape(str(predictions))}")

@@ -81,6 +81,22 @@ def true_label_column(panel: str | None = None) -> Any:
     )
 
 
+def label_map(panel: str | None = None) -> Any:
+    """`--label-map`."""
+    return typer.Option(
+        metavar="VALUE=LABEL,…",
+        help="The file's labels by the model's names: 1=pos,0=neg or 4,5=pos,1-2=neg,3= (3 is left out).",
+        rich_help_panel=panel,
+    )
+
+
+def max_rejects(panel: str | None = None) -> Any:
+    """`--max-rejects`."""
+    return typer.Option(
+        help="Exit status 1 if more of the rows cannot be scored: a share such as 10%.", rich_help_panel=panel
+    )
+
+
 def provider(panel: str | None = None) -> Any:
     """`--provider`."""
     return typer.Option(

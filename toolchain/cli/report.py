@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from toolchain.cli import options
-from toolchain.cli.terminal import escape, say
+from toolchain.cli.terminal import escape, say, warn
 
 
 def report(
@@ -16,6 +16,7 @@ def report(
         str | None,
         options.true_label_column(options.INPUT),
     ] = None,
+    label_map: Annotated[str | None, options.label_map(options.INPUT)] = None,
     bundle: Annotated[
         Path | None,
         typer.Option(
@@ -46,6 +47,15 @@ def report(
 
     with Progress(file.name) as shown:
         survey = write_report(
-            str(file), out, open_bundle(bundle or find_bundle()), summary, text_column, label_column, shown.update
+            str(file),
+            out,
+            open_bundle(bundle or find_bundle()),
+            summary,
+            text_column,
+            label_column,
+            shown.update,
+            label_map,
         )
+    if survey.label_warning:
+        warn(survey.label_warning)
     say(f"{survey.rows:,} rows; report: {escape(str(out))}")

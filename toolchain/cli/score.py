@@ -10,10 +10,11 @@ import typer
 
 from toolchain.cli import options
 from toolchain.cli.terminal import console, escape, fail, interrupted, print_json, say
-from toolchain.errors import CheckFailed, UsageError
+from toolchain.errors import UsageError
 
 if TYPE_CHECKING:
-    from toolchain.scoring.job import Options, Summary
+    from toolchain.scoring.batch import Outcome
+    from toolchain.scoring.job import Options
     from toolchain.scoring.ray.engine import Cluster, Model
     from toolchain.scoring.scorer import Scorer
 
@@ -121,16 +122,12 @@ def score(
             help="Column with the true label: adds accuracy and more to the summary.", rich_help_panel=options.QUALITY
         ),
     ] = None,
+    label_map: Annotated[str | None, options.label_map(options.QUALITY)] = None,
     on_error: Annotated[
         Literal["reject", "fail"],
         typer.Option(help="A row that cannot be scored: set it aside, or stop.", rich_help_panel=options.QUALITY),
     ] = "reject",
-    max_rejects: Annotated[
-        str,
-        typer.Option(
-            help="Exit status 1 if more of the rows are rejected: a share such as 10%.", rich_help_panel=options.QUALITY
-        ),
-    ] = "10%",
+    max_rejects: Annotated[str, options.max_rejects(options.QUALITY)] = "10%",
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -192,11 +189,9 @@ def score(
     zcat reviews.csv.gz | toolchain score - -o - --quiet | head
     toolchain score s3://shop/in/ -o s3://shop/out/ --engine ray --address auto
     """
-    import dataclasses
-
-    from toolchain.files.inputs import expand, output_path
+    from toolchain.files.inputs import expand, output_paths
     from toolchain.files.storage import is_remote
-    from toolchain.scoring.job import Options, preview_file
+    from toolchain.scoring.job import Options
     from toolchain.scoring.scorer import BOX, Scorer, find_bundle
 
     wanted = Options(
@@ -205,6 +200,7 @@ def score(
         max_rejects=options.share("--max-rejects", max_rejects),
         resume=resume,
         label_column=label_column,
+        label_map=label_map,
         probabilities=probabilities,
         min_confidence=min_confidence,
         keep=options.names(keep),
@@ -221,7 +217,8 @@ def score(
     if engine == "local" and out is not None and is_remote(out):
         raise UsageError(f"{out}: only --engine ray writes there; add it, or name a local file: -o FILE")
     named, inputs = inputs, expand(inputs)
-    outputs = [output_path(source, out, len(inputs) > 1 or inputs != named) for source in inputs]
+    outputs = output_paths(inputs, out, len(inputs) > 1 or inputs != named)
+    files = list(zip(inputs, outputs, strict=True))
     if twice := next((output for output in outputs if outputs.count(output) > 1), None):
         raise UsageError(
             f"several inputs would be written to {twice}; score them one by one, or name a folder: -o FOLDER"
@@ -243,10 +240,8 @@ def score(
         say(f"model {escape(str(chosen))} on Ray")
         model = Model(chosen, provider, provider_options, precision)
         cluster = Cluster(address, workers, gpus_per_worker)
-        runs = _score_on_ray(list(zip(inputs, outputs, strict=True)), model, wanted, cluster, merge)
-        _finish_scoring(*runs, len(inputs), as_json, summary_file)
+        _finish_scoring(_score_on_ray(files, model, wanted, cluster, merge), as_json, summary_file)
         return
-    files = list(zip(inputs, outputs, strict=True))
     with Scorer(chosen, provider, provider_options, precision, explain) as scorer:
         which = f"{chosen}/{scorer.model}"
         if chosen == BOX:
@@ -254,100 +249,101 @@ def score(
             which = f"in the box ({training['recipe']} trained on {training['data']}), {scorer.model},"
         say(f"model {escape(which)} on {scorer.provider}")
         if dry_run:
-            previews = [preview_file(scorer, *names, wanted) for names in files]
-            if as_json:
-                print_json([dataclasses.asdict(preview) for preview in previews])
-            else:
-                from toolchain.cli.score_results import print_preview
-
-                for preview in previews:
-                    print_preview(preview, str(chosen))
+            _preview(files, scorer, wanted, str(chosen), as_json)
             return
-        runs = _score_here(files, scorer, wanted)
-    _finish_scoring(*runs, len(inputs), as_json, summary_file)
+        outcomes = _score_here(files, scorer, wanted)
+    _finish_scoring(outcomes, as_json, summary_file)
 
 
-def _score_here(
-    files: Sequence[tuple[str, str]], scorer: "Scorer", options: "Options"
-) -> "tuple[list[Summary], list[CheckFailed | UsageError]]":
-    """Score the files (input, output) in this process: the summaries, and the errors of the others."""
+def _preview(files: Sequence[tuple[str, str]], scorer: "Scorer", options: "Options", model: str, as_json: bool) -> None:
+    """Show what a run would do with each of the files (input, output)."""
+    import dataclasses
+
+    from toolchain.cli.score_results import print_preview
+    from toolchain.scoring.batch import attempt, check_batch
+    from toolchain.scoring.job import Preview, preview_file
+
+    failed, entries = {}, []
+    for source, output in files:
+        found = attempt(preview_file, scorer, source, output, options)
+        if isinstance(found, Preview):
+            entries.append(dataclasses.asdict(found))
+            if not as_json:
+                print_preview(found, model)
+        else:
+            failed[source] = found
+            entries.append({"input": source, "error": str(found)})
+            if len(files) > 1:
+                fail(str(found))
+    if as_json:
+        print_json(entries)
+    check_batch(failed, len(files))
+
+
+def _score_here(files: Sequence[tuple[str, str]], scorer: "Scorer", options: "Options") -> "list[Outcome]":
+    """Score the files (input, output) in this process."""
     from toolchain.cli.progress import Progress
-    from toolchain.cli.score_results import print_summary
-    from toolchain.scoring.job import Interrupted, check_rejects, score_file
+    from toolchain.scoring.batch import score_input
+    from toolchain.scoring.job import Interrupted
 
     stop = _StopSignals()
-    failures: list[CheckFailed | UsageError] = []
-    summaries = []
+    outcomes = []
     with stop:
         for source, output in files:
             try:
                 with Progress(source) as shown:
-                    summary = score_file(scorer, source, output, options, shown.update_scoring, stop.requested)
-                summaries.append(summary)
-                print_summary(summary)
-                check_rejects(summary, options)
-            except CheckFailed as error:
-                failures.append(error)
-                if len(files) > 1:
-                    fail(str(error))
+                    outcome = score_input(scorer, source, output, options, shown.update_scoring, stop.requested)
             except Interrupted as error:
                 interrupted(str(error))
                 raise typer.Exit(128 + stop.number) from None
-    return summaries, failures
+            outcomes.append(outcome)
+            _print_outcome(outcome, alone=len(files) == 1)
+    return outcomes
 
 
 def _score_on_ray(
     files: Sequence[tuple[str, str]], model: "Model", options: "Options", cluster: "Cluster", merge: bool
-) -> "tuple[list[Summary], list[CheckFailed | UsageError]]":
-    """Score the files (input, output) on a cluster: the summaries, and the errors of the others."""
+) -> "list[Outcome]":
+    """Score the files (input, output) on a cluster."""
     from toolchain.cli.progress import Progress
-    from toolchain.cli.score_results import print_summary
-    from toolchain.scoring.job import Interrupted, check_rejects
+    from toolchain.scoring.job import Interrupted
     from toolchain.scoring.ray.engine import connected, score_files
 
     stop = _StopSignals()
-    failures: list[CheckFailed | UsageError] = []
-    summaries = []
+    outcomes = []
     # Ray's own handlers come with the connection; ours go over them.
     with connected(cluster.address), stop, Progress(f"{len(files)} inputs") as shown:
         try:
             for outcome in score_files(files, model, options, cluster, merge, shown.update_files, stop.requested):
-                try:
-                    summary = outcome.completed()
-                    summaries.append(summary)
-                    print_summary(summary)
-                    check_rejects(summary, options)
-                except (CheckFailed, UsageError) as error:
-                    failures.append(error)
-                    if len(files) > 1:
-                        fail(str(error))
+                outcomes.append(outcome)
+                _print_outcome(outcome, alone=len(files) == 1)
         except Interrupted as error:
             interrupted(str(error))
             raise typer.Exit(128 + stop.number) from None
-    return summaries, failures
+    return outcomes
 
 
-def _finish_scoring(
-    summaries: "Sequence[Summary]",
-    failures: Sequence[CheckFailed | UsageError],
-    count: int,
-    as_json: bool,
-    summary_file: Path | None,
-) -> None:
-    """Hand out the summaries; raise what went wrong with one of `count` inputs, or how many of them failed."""
+def _print_outcome(outcome: "Outcome", alone: bool) -> None:
+    """What came of an input; what went wrong with one that stands alone is the command's own error."""
+    from toolchain.cli.score_results import print_summary
+
+    if outcome.summary.output is not None:
+        print_summary(outcome.summary)
+    if outcome.error is not None and not alone:
+        fail(str(outcome.error))
+
+
+def _finish_scoring(outcomes: "Sequence[Outcome]", as_json: bool, summary_file: Path | None) -> None:
+    """Hand out the summaries; raise what went wrong."""
     import dataclasses
 
-    from toolchain.scoring.job import write_summaries
+    from toolchain.scoring.batch import check_batch, write_summaries
 
     if as_json:
-        print_json([dataclasses.asdict(summary) for summary in summaries])
+        print_json([dataclasses.asdict(outcome.summary) for outcome in outcomes])
     if summary_file:
-        write_summaries(summaries, summary_file)
-    if failures and count == 1:
-        raise failures[0]
-    if failures:
-        unusable = any(isinstance(error, UsageError) for error in failures)
-        raise (UsageError if unusable else CheckFailed)(f"{len(failures)} of {count} inputs failed")
+        write_summaries(outcomes, summary_file)
+    check_batch({outcome.source: outcome.error for outcome in outcomes if outcome.error}, len(outcomes))
 
 
 class _StopSignals:

@@ -23,21 +23,21 @@ def print_summary(summary: Summary) -> None:
     if summary.abstained is not None:
         say(f"abstained: {summary.abstained:,} of {summary.scored:,} rows, below --min-confidence")
     if summary.label_metrics:
-        _print_label_metrics(summary.label_metrics)
+        _print_label_metrics(summary.label_metrics, summary.input)
     if summary.drift:
         for warning in summary.drift.warnings:
             warn(warning)
 
 
-def _print_label_metrics(metrics: LabelMetrics) -> None:
-    if metrics.accuracy is None:
-        say(escape(f"no scored row has a label of the model in {metrics.column!r}"))
-    else:
+def _print_label_metrics(metrics: LabelMetrics, source: str) -> None:
+    if metrics.accuracy is not None:
         say(
             f"against {escape(repr(metrics.column))}: accuracy {metrics.accuracy:.2%}, "
             f"log-loss {metrics.log_loss:.4f} on {metrics.labelled:,} labelled rows; {metrics.unlabelled:,} unlabelled"
         )
         say(class_table(metrics.classes, metrics.confusion))
+        if warning := metrics.warning(source):  # where no label is known at all, that is the run's error
+            warn(warning)
 
 
 def print_preview(preview: Preview, model: str) -> None:

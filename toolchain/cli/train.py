@@ -72,6 +72,7 @@ def train(
     ] = "imdb",
     text_column: Annotated[str | None, options.text_column(options.DATA)] = None,
     label_column: Annotated[str | None, options.label_column(options.DATA)] = None,
+    label_map: Annotated[str | None, options.label_map(options.DATA)] = None,
     group_column: Annotated[
         str | None,
         typer.Option(
@@ -187,7 +188,7 @@ def train(
     if unlabelled and not chosen.vector_epochs:
         raise UsageError(f"--unlabelled: the recipe {recipe} makes no use of it; use --recipe gru-lm, or leave it out")
     loaded_teacher = load_snapshot(teacher) if teacher else None
-    source = Source(data, text_column, label_column, test_data, group_column, unlabelled)
+    source = Source(data, text_column, label_column, test_data, group_column, unlabelled, label_map)
     corpus = load_corpus(source, chosen, seed)
     for warning in corpus.warnings:
         warn(warning)

@@ -21,8 +21,9 @@ from toolchain.corpus.checks import (
     check_vocabulary,
 )
 from toolchain.corpus.near_copies import near_copies
-from toolchain.corpus.reviews import Reviews, Source, is_imdb_source, read_training_reviews, read_unlabelled
+from toolchain.corpus.reviews import Reviews, Source, read_training_reviews, read_unlabelled
 from toolchain.errors import UsageError
+from toolchain.measures.labels import describe_unknown
 from toolchain.models.recipes import Recipe
 
 HELD_OUT_RATIO = 0.1
@@ -79,13 +80,14 @@ def load_corpus(source: Source, recipe: Recipe, seed: int) -> Corpus:
         if read and read.skipped
     ]
     labels = _check_labels(reviews, held_out, source)
-    by_group = source.group_column is not None or (recipe.validation_by_group and is_imdb_source(source))
+    warnings += _check_label_map(reviews)
+    by_group = source.group_column is not None or (recipe.validation_by_group and source.is_imdb)
     if by_group:
         warnings += _check_groups(reviews, source)
     text, label = TextField(recipe.tokenizer, recipe.max_tokens), _label_field(labels)
     train = _dataset(reviews, text, label)
     test = _dataset(held_out, text, label) if held_out else None
-    if is_imdb_source(source):
+    if source.is_imdb:
         for dataset in filter(None, (train, test)):  # an order that no file system decides
             dataset.examples.sort(key=lambda example: (example.label, example.text, example.origin))
     split = _split_by_group if by_group else _split
@@ -100,7 +102,7 @@ def load_corpus(source: Source, recipe: Recipe, seed: int) -> Corpus:
             f"{source.data}: no word stands {recipe.min_freq} times in the training reviews; too little text"
         )
     parts = (train, validation, test)
-    warnings += _check_data(parts, labels, text.vocab) + _check_copies(parts, by_group or is_imdb_source(source))
+    warnings += _check_data(parts, labels, text.vocab) + _check_copies(parts, by_group or source.is_imdb)
     return Corpus(_name(source), *parts, labels, list(text.vocab.itos), warnings, unlabelled)
 
 
@@ -122,7 +124,7 @@ def iterators(
 
 def _name(source: Source) -> str:
     """What the snapshot calls the data."""
-    if is_imdb_source(source):
+    if source.is_imdb:
         return "IMDB"
     return "sample" if source.data == "sample" else Path(source.data).name
 
@@ -208,15 +210,35 @@ def _check_labels(reviews: Reviews, held_out: Reviews | None, source: Source) ->
         raise UsageError(
             f"{source.data}: {len(counts)} different labels; expected {MAX_LABELS} at most. Is it --label-column?"
         )
-    if held_out and (unseen := sorted(set(held_out.labels) - counts.keys())):
-        raise UsageError(f"{source.test}: the label {unseen[0]!r} is not among the training labels {sorted(counts)}")
-    return tuple(sorted(counts))
+    labels = tuple(sorted(counts))
+    if held_out:
+        tested = Counter(held_out.labels)
+        unseen = {label: count for label, count in tested.items() if label not in counts}
+        known = len(held_out) - sum(unseen.values())
+        strange = describe_unknown(
+            held_out.name, held_out.label_column, unseen, known, labels, whose="those trained on"
+        )
+        if strange:
+            raise UsageError(strange)
+    return labels
+
+
+def _check_label_map(reviews: Reviews) -> list[str]:
+    """With a `--label-map`, what it says nothing of is seldom meant to be a label."""
+    forgotten = Counter(label for label in reviews.labels if not reviews.label_map.speaks_of(label))
+    if not reviews.label_map.text or not forgotten:
+        return []
+    ((label, count),) = forgotten.most_common(1)
+    return [
+        f"--label-map says nothing of {label} ({count:,} rows), which stays a label of its own; leave such rows out: "
+        f"--label-map {reviews.label_map.text},{label}="
+    ]
 
 
 def _check_groups(reviews: Reviews, source: Source) -> list[str]:
     """What to know of the groups. Raises `UsageError` where the column that was asked for holds none."""
     unknown = reviews.groups.count(None)
-    if is_imdb_source(source):
+    if source.is_imdb:
         if source.group_column is not None:
             raise UsageError(f"--group-column {source.group_column}: {source.data} has no columns; leave it out")
         if unknown == len(reviews):

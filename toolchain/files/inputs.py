@@ -1,6 +1,9 @@
 """Where rows come from and go to: finding inputs, naming their outputs and their rejects."""
 
+import functools
 import glob
+import itertools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +13,8 @@ from toolchain.files.storage import beside, files_in, files_like, is_folder, joi
 
 
 def expand(sources: Sequence[str]) -> list[str]:
-    """Every folder and every pattern (`'in/*.csv.gz'`) replaced by the files in it, by name, without our own outputs.
+    """Every folder and every pattern (`'in/*.csv.gz'`) replaced by the files in it, by name, without our own outputs
+    and hidden files (`.DS_Store`, `._reviews.csv`).
 
     Raises `UsageError` where there are none.
     """
@@ -47,6 +51,20 @@ def output_path(source: str, out: str | None, many: bool) -> str:
     return out
 
 
+def output_paths(sources: Sequence[str], out: str | None, many: bool) -> list[str]:
+    """`output_path` for every source. A folder `out` has the folders that the sources lie in, below the one that they
+    share: `d1/r.csv` and `d2/r.csv` go to `out/d1/r.scored.csv` and `out/d2/r.scored.csv`."""
+    if out is None or out == STDIO or not many:
+        return [output_path(source, out, many) for source in sources]
+    folders = [_folders(source) for source in sources]
+    levels = zip(*(parts for parts in folders if parts is not None), strict=False)
+    shared = sum(1 for _ in itertools.takewhile(lambda level: len(set(level)) == 1, levels))
+    return [
+        output_path(source, functools.reduce(join, (parts or [])[shared:], out), many)
+        for source, parts in zip(sources, folders, strict=True)
+    ]
+
+
 def rejects_path(source: Kind, output: Kind) -> Path:
     """Where the rejected rows go: beside the output, `reviews.scored.csv.gz` -> `reviews.csv.gz.rejected.jsonl`."""
     named = next((kind for kind in (output, source) if kind.place != "standard stream"), Kind.of("stdin"))
@@ -54,7 +72,15 @@ def rejects_path(source: Kind, output: Kind) -> Path:
     return Path(named.name).with_name(f"{stem}{named.ending}{named.packing}.rejected.jsonl")
 
 
+def _folders(source: str) -> list[str] | None:
+    """The folders that a file lies in, from the outermost; None of standard input."""
+    if source == STDIO:
+        return None
+    place = source.partition("://")[2] if Kind.of(source).place == "object store" else os.path.abspath(source)
+    return [part for part in place.split("/")[:-1] if part]
+
+
 def _is_input(name: str) -> bool:
     kind = Kind.of(name)
     ours = kind.stem.endswith(".scored") or f"{kind.stem}{kind.ending}".endswith(".rejected.jsonl")
-    return kind.format is not None and not ours
+    return kind.format is not None and not ours and not kind.stem.startswith(".")

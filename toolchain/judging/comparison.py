@@ -13,14 +13,8 @@ from numpy.typing import NDArray
 from toolchain.errors import CheckFailed, UsageError
 from toolchain.files.kind import Kind
 from toolchain.files.records import LABEL_COLUMNS, Reader, Record
-from toolchain.measures.metrics import (
-    LabelCounts,
-    LabelMetrics,
-    count_labels,
-    label_index,
-    label_metrics,
-    named_confusion,
-)
+from toolchain.measures.labels import Truth
+from toolchain.measures.metrics import LabelCounts, LabelMetrics, count_labels, label_metrics, named_confusion
 from toolchain.scoring.scorer import Scorer, Scores
 from toolchain.scoring.windows import Options, Plan, cut, limited, open_records
 
@@ -30,6 +24,8 @@ TURN_BYTES = 4 << 20
 EXACT_BELOW = 25
 """Reviews that one model alone got right, below which the chi-square is too rough an approximation."""
 SIGNIFICANT = 0.05
+FEW_REVIEWS = 100
+"""Below so many a share says little: one review is more than a percent of it."""
 QUANTILES = {"median": 0.5, "90%": 0.9, "99%": 0.99}
 SHIFT_BINS = 20
 MOST_CHANGED = 20
@@ -114,7 +110,8 @@ class Comparison:
     """Two models over the same `rows` rows: of the `scored` ones, `changed` get another label.
 
     `flips[old][new]` counts rows by both answers. `mcnemar` is None without a labelled row. `most_changed` are the
-    reviews whose probabilities moved farthest, the farthest first.
+    reviews whose probabilities moved farthest, the farthest first. Each of `warnings` is a line about what makes the
+    figures weak: few reviews, labels that are none of the models'.
     """
 
     input: str
@@ -132,10 +129,17 @@ class Comparison:
     new: Side
     mcnemar: McNemar | None
     most_changed: list[Change]
+    warnings: list[str]
 
-    def check(self, max_changed: float) -> None:
-        """Raise `CheckFailed` where more than this share of the labels changes."""
-        if self.changed_share > max_changed:
+    def check(self, max_rejects: float, max_changed: float | None = None) -> None:
+        """Raise `CheckFailed` where more than these shares of the rows could not be scored, or of the labels change."""
+        if self.rejected > max_rejects * self.rows:
+            raise CheckFailed(
+                f"{self.input}: {self.rejected:,} of {self.rows:,} rows cannot be scored "
+                f"({self.rejected / self.rows:.1%}), more than --max-rejects {max_rejects:.1%}; toolchain score names "
+                "each with the reason"
+            )
+        if max_changed is not None and self.changed_share > max_changed:
             raise CheckFailed(
                 f"{self.changed:,} of {self.scored:,} labels change ({self.changed_share:.2%}), more than "
                 f"--max-changed {max_changed:.2%}; look at the most changed reviews, then keep {self.old.bundle} or "
@@ -170,8 +174,9 @@ def compare_models(
     """Score a CSV, JSONL or Parquet file with both models, side by side, and compare their answers.
 
     The label column is the one that `options` names, else one with a usual name. Rows that cannot be scored are
-    counted. `progress` gets bytes done, bytes in all (of Parquet the rows), and a note on the rows so far. Raises
-    `UsageError` where the models have different labels or the input cannot be read, and `CheckFailed` where none of its
+    counted; `Comparison.check` holds `options.max_rejects` against them. `progress` gets bytes done, bytes in all (of
+    Parquet the rows), and a note on the rows so far. Raises `UsageError` where the models have different labels, the
+    input cannot be read, or the column that was named holds none of the models' labels; `CheckFailed` where none of its
     rows can be scored.
     """
     labels = old.labels
@@ -197,6 +202,12 @@ def compare_models(
     if not scored:
         raise CheckFailed(f"{source}: no row can be scored; is {plan.text_column!r} the text? Name it: --text-column")
     changed = scored - int(pairs.flips.trace())
+    label_column = plan.label_column
+    sides = models[0].side(pairs.flips.sum(axis=1), label_column), models[1].side(pairs.flips.sum(axis=0), label_column)
+    metrics = sides[0].label_metrics
+    strange = metrics.warning(source) if metrics else None
+    if strange and metrics and not metrics.labelled and (options.label_column or options.label_map):
+        raise UsageError(strange)
     return Comparison(
         input=source,
         text_column=plan.text_column,
@@ -209,30 +220,28 @@ def compare_models(
         changed_share=changed / scored,
         flips=named_confusion(pairs.flips, labels),
         shift=pairs.shift(),
-        old=models[0].side(pairs.flips.sum(axis=1), label_column),
-        new=models[1].side(pairs.flips.sum(axis=0), label_column),
+        old=sides[0],
+        new=sides[1],
         mcnemar=mcnemar(pairs.old_only, pairs.new_only) if models[0].counts.confusion.any() else None,
         most_changed=pairs.most_changed,
+        warnings=[*([strange] if strange else []), *_few(scored, metrics)],
     )
 
 
 @dataclass(frozen=True)
 class _Reviews:
-    """The scorable rows of a turn: where each stands, its text, and its true label as an index, -1 where not known."""
+    """The scorable rows of a turn: where each stands, its text, and its true label."""
 
     lines: Sequence[int]
     texts: Sequence[str]
-    truth: NDArray[np.int64]
+    truth: Truth
 
     @classmethod
     def of(cls, records: Sequence[Record], plan: Plan) -> "_Reviews":
         """Those of `records` that can be scored."""
         scored = [record for record in records if plan.reason(record) is None]
-        truth = np.full(len(scored), -1)
-        if plan.label is not None:
-            index = {label: number for number, label in enumerate(plan.appended.labels)}
-            truth = np.array([label_index(plan.label(record.fields), index) for record in scored], np.int64)
-        return cls([record.line for record in scored], [plan.text(record.fields) for record in scored], truth)
+        texts = [plan.text(record.fields) for record in scored]
+        return cls([record.line for record in scored], texts, plan.truth(scored))
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -295,7 +304,8 @@ class _Pairs:
     def add(self, reviews: _Reviews, old: Scores, new: Scores) -> None:
         """Count the answers to N reviews."""
         np.add.at(self.flips, (old.best, new.best), 1)
-        right, right_now = old.best == reviews.truth, new.best == reviews.truth
+        truth = reviews.truth.index
+        right, right_now = old.best == truth, new.best == truth
         self.old_only += int((right & ~right_now).sum())
         self.new_only += int((right_now & ~right).sum())
         shifts = np.abs(old.probabilities - new.probabilities).sum(axis=1) / 2
@@ -309,7 +319,7 @@ class _Pairs:
                 old_confidence=float(old.probabilities[row].max()),
                 new=self._labels[new.best[row]],
                 new_confidence=float(new.probabilities[row].max()),
-                label=self._labels[reviews.truth[row]] if reviews.truth[row] >= 0 else None,
+                label=self._labels[truth[row]] if truth[row] >= 0 else None,
                 text=_excerpt(reviews.texts[row]),
             )
             for row in farthest[shifts[farthest] > 0].tolist()
@@ -326,6 +336,15 @@ class _Pairs:
             quantiles=dict(zip(QUANTILES, quantiles, strict=True)),
             histogram=np.histogram(shifts, SHIFT_BINS, (0, 1))[0].tolist(),
         )
+
+
+def _few(scored: int, metrics: LabelMetrics | None) -> list[str]:
+    """A line where the figures are those of a handful of reviews."""
+    labelled = metrics.labelled if metrics and metrics.labelled else scored
+    if labelled >= FEW_REVIEWS:
+        return []
+    what = f"{labelled:,} reviews" if labelled == scored else f"{labelled:,} labelled reviews"
+    return [f"{what} are few: each is {1 / labelled:.1%} of a share; compare on {FEW_REVIEWS:,} or more"]
 
 
 def _excerpt(text: str) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from toolchain.corpus.reviews import Reviews
 from toolchain.errors import UsageError
 from toolchain.measures.calibration import Reliability, reliability
+from toolchain.measures.labels import LabelReader, describe_unknown
 from toolchain.measures.metrics import ClassMetrics, class_metrics, count_labels, named_confusion
 
 WINDOW = 1000
@@ -70,14 +71,15 @@ def evaluate_reviews(
     """Ask `probabilities` (texts -> [texts, classes]) about every review and compare; keep the worst `mistakes`.
 
     It is asked for `WINDOW` at a time; `progress` wraps their first indices. Raises `UsageError` where there is no
-    review, or one with a label that the model does not know.
+    review, or one with a label that the model does not know, or the label map leads to such a label.
     """
     if not len(reviews):
-        raise UsageError("the data holds no labelled review")
-    index = {label: number for number, label in enumerate(labels)}
-    if unknown := sorted(set(reviews.labels) - index.keys()):
-        raise UsageError(f"the data has the label {unknown[0]!r}; the model knows {', '.join(labels)}")
-    truth = np.array([index[label] for label in reviews.labels])
+        raise UsageError(f"{reviews.name}: holds no labelled review")
+    reviews.label_map.check(labels)
+    truth = LabelReader(labels).read(reviews.labels)
+    known = int((truth.index >= 0).sum())
+    if strange := describe_unknown(reviews.name, reviews.label_column, truth.unknown, known, labels):
+        raise UsageError(strange)
     windows = progress(range(0, len(reviews), WINDOW), "evaluating")
     answers = np.concatenate([probabilities(reviews.texts[start : start + WINDOW]) for start in windows])
     best = answers.argmax(axis=1)
@@ -90,8 +92,8 @@ def evaluate_reviews(
         probabilities=answers,
         classes=class_metrics(counts.confusion, labels),
         confusion=named_confusion(counts.confusion, labels),
-        reliability=reliability(answers, truth),
-        mistakes=_worst(reviews, labels, answers, truth, mistakes),
+        reliability=reliability(answers, truth.index),
+        mistakes=_worst(reviews, labels, answers, truth.index, mistakes),
     )
 
 

@@ -1,20 +1,26 @@
 """Answers against known labels: what is counted of a window, and the figures that the counts of a run give."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toolchain.measures.labels import Truth, describe_unknown, most_common
+
 
 @dataclass
 class LabelCounts:
-    """What the figures need, so that windows add up: `confusion` [true, predicted], `log_loss` summed, in nats."""
+    """What the figures need, so that windows add up: `confusion` [true, predicted], `log_loss` summed, in nats.
+
+    `unlabelled` rows have no label of the model's; `unknown` counts what they have instead, the most frequent ones.
+    """
 
     confusion: NDArray[np.int64]
     log_loss: float = 0.0
     unlabelled: int = 0
+    unknown: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def none(cls, classes: int) -> "LabelCounts":
@@ -27,6 +33,7 @@ class LabelCounts:
             self.confusion += counted.confusion
         self.log_loss += counted.log_loss
         self.unlabelled += counted.unlabelled
+        self.unknown = most_common(self.unknown + counted.unknown)
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,8 @@ class ClassMetrics:
 class LabelMetrics:
     """Over the `labelled` scored rows: shares from 0 to 1, `log_loss` the mean in nats, None without such a row.
 
-    `confusion[true][predicted]` counts rows. `unlabelled` rows were scored, but their label is missing or not the
-    model's.
+    `confusion[true][predicted]` counts rows. `unlabelled` rows were scored, but their label is missing, left out or
+    not the model's; `unknown_labels` counts those that are not the model's, the most frequent first.
     """
 
     column: str
@@ -54,30 +61,27 @@ class LabelMetrics:
     log_loss: float | None
     classes: dict[str, ClassMetrics]
     confusion: dict[str, dict[str, int]]
+    unknown_labels: dict[str, int]
+
+    def warning(self, source: str) -> str | None:
+        """One line where labels of the file are none of the model's, with the `--label-map` that would fit."""
+        return describe_unknown(source, self.column, self.unknown_labels, self.labelled, list(self.classes))
 
 
-def label_index(value: Any, index: Mapping[str, int]) -> int:
-    """Which of the model's labels a field holds, read as training reads it; -1 where it holds none of them."""
-    if isinstance(value, str):
-        return index.get(value.strip(), -1)
-    return -1 if value is None or isinstance(value, dict | list | float) else index.get(str(value), -1)
-
-
-def count_labels(
-    truth: Sequence[int] | NDArray[np.int64], best: NDArray[np.int64], probabilities: NDArray[np.float32]
-) -> LabelCounts:
-    """Compare `truth` [N] (-1: unknown) with the answers `best` [N] and `probabilities` [N, classes].
+def count_labels(truth: Truth, best: NDArray[np.int64], probabilities: NDArray[np.float32]) -> LabelCounts:
+    """Compare N true labels with the answers `best` [N] and `probabilities` [N, classes].
 
     The loss of a row is the negative natural logarithm of its true label's probability, clipped at the smallest normal
     float32: a model that is sure and wrong gives a large loss, not an infinite one.
     """
-    labels = np.array(truth, np.int64)
+    labels = truth.index
     (known,) = np.nonzero(labels >= 0)
     counts = LabelCounts.none(probabilities.shape[1])
     np.add.at(counts.confusion, (labels[known], best[known]), 1)
     own = probabilities[known, labels[known]].astype(np.float64)
     counts.log_loss = float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).sum())
     counts.unlabelled = len(labels) - len(known)
+    counts.unknown = truth.unknown
     return counts
 
 
@@ -92,6 +96,7 @@ def label_metrics(counts: LabelCounts, labels: Sequence[str], column: str) -> La
         log_loss=counts.log_loss / labelled if labelled else None,
         classes=class_metrics(counts.confusion, labels),
         confusion=named_confusion(counts.confusion, labels),
+        unknown_labels=dict(counts.unknown.most_common()),
     )
 
 

@@ -13,7 +13,8 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
 
 def comparison_page(comparison: Comparison) -> Page:
     """What changes, which model is right more often where labels are known, what each costs, and what to look at."""
-    sections = [Section("What changes", [_figures(comparison), _flips(comparison), _shift(comparison)])]
+    weak = [Note(warning, warning=True) for warning in comparison.warnings]
+    sections = [Section("What changes", [_figures(comparison), *weak, _flips(comparison), _shift(comparison)])]
     if comparison.mcnemar is not None:
         sections.append(Section("Against the labels", _agreement(comparison, comparison.mcnemar)))
     sections += [

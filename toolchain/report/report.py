@@ -64,6 +64,7 @@ def write_report(
     text_column: str | None = None,
     label_column: str | None = None,
     progress: Progress = lambda done, total: None,
+    label_map: str | None = None,
 ) -> Survey:
     """Write the report on a file that `toolchain score` has written with `bundle`; give what was counted.
 
@@ -75,7 +76,7 @@ def write_report(
     if out.exists() and out.samefile(source):
         raise UsageError(f"{out}: is the scored file itself; name another place: -o FILE.html")
     run = None if summary is None else read_run(summary, source)
-    survey = survey_file(source, bundle, text_column, label_column, progress)
+    survey = survey_file(source, bundle, text_column, label_column, progress, label_map)
     write_page(report_page(survey, bundle, run), out)
     return survey
 
@@ -127,10 +128,8 @@ def _overview(survey: Survey, bundle: Bundle, run: Mapping[str, Any] | None) -> 
     if survey.unreadable:
         reasons = "; ".join(f"line {line}: {reason}" for line, reason in survey.reasons)
         parts.append(Note(f"{survey.unreadable:,} rows could not be read and count nowhere. {reasons}", warning=True))
-    if survey.layout.label is not None and not survey.labelled:
-        parts.append(
-            Note(f"The column {survey.layout.label!r} holds none of the model's labels, so that none is known.")
-        )
+    if survey.label_warning:
+        parts.append(Note(survey.label_warning, warning=True))
     if run is not None and run.get("scored") != survey.rows:
         parts.append(
             Note(f"The summary speaks of {run.get('scored')} scored rows: is it that of this file?", warning=True)

@@ -24,7 +24,8 @@ from toolchain.files.records import LABEL_COLUMNS, TEXT_COLUMNS, Reader, Record,
 from toolchain.files.tables import ReadOptions, Table, open_table
 from toolchain.measures.calibration import answer_reliability
 from toolchain.measures.drift import Drift, Statistics, bundle_reference, find_drift
-from toolchain.measures.metrics import LabelCounts, count_labels, label_index
+from toolchain.measures.labels import LabelReader, Truth, describe_unknown
+from toolchain.measures.metrics import LabelCounts, count_labels
 from toolchain.measures.thresholds import ThresholdCounts
 from toolchain.scoring.rendering import Appended
 
@@ -179,6 +180,13 @@ class Survey:
         return int(self.counts.confusion.sum())
 
     @property
+    def label_warning(self) -> str | None:
+        """One line where labels of the file are none of the model's, with the `--label-map` that would fit."""
+        if self.layout.label is None:
+            return None
+        return describe_unknown(self.source, self.layout.label, self.counts.unknown, self.labelled, self.labels)
+
+    @property
     def columns(self) -> list[tuple[str, bool]]:
         """The names of a sampled row's cells, and whether a column holds few different values."""
         text = [("text", False)] if self.layout.text is not None else []
@@ -199,19 +207,22 @@ def survey_file(
     text_column: str | None = None,
     label_column: str | None = None,
     progress: Progress = lambda done, total: None,
+    label_map: str | None = None,
 ) -> Survey:
     """Read a CSV, JSONL or Parquet file that `toolchain score` has written with this bundle.
 
-    The columns are found by name; a file without text (`score --drop`) or without labels has less to tell. `progress`
-    gets what is done and what there is in all, in bytes, or in rows of Parquet. Raises `UsageError` where the file is
-    none that this bundle has scored.
+    The columns are found by name; a file without text (`score --drop`) or without labels has less to tell. `label_map`
+    as `toolchain.measures.labels` has it. `progress` gets what is done and what there is in all, in bytes, or in rows
+    of Parquet. Raises `UsageError` where the file is none that this bundle has scored.
     """
     labels = bundle.specification.labels
     with ExitStack() as stack:
         table = _open(source, stack)
         layout = find_layout(table.reader, labels, text_column, label_column)
+        if label_map is not None and layout.label is None:
+            find_column(table.reader, None, LABEL_COLUMNS, "--label-column NAME")
         survey = Survey(source, labels, layout)
-        counter = _Counter(survey, table.reader, bundle)
+        counter = _Counter(survey, table.reader, bundle, LabelReader(labels, label_map))
         for record in table.reader:
             counter.add(record)
             if counter.full:
@@ -222,11 +233,8 @@ def survey_file(
     if not survey.rows:
         why = f"; line {survey.reasons[0][0]}: {survey.reasons[0][1]}" if survey.reasons else ""
         raise UsageError(f"{source}: holds no scored row{why}")
-    if label_column is not None and not survey.labelled:
-        raise UsageError(
-            f"{source}: the column {label_column!r} holds none of the model's labels ({', '.join(labels)}); name "
-            "another: --label-column"
-        )
+    if (label_column is not None or label_map is not None) and not survey.labelled:
+        raise UsageError(survey.label_warning)
     return survey
 
 
@@ -275,8 +283,9 @@ def _column(reader: Reader, wanted: str | None, usual: tuple[str, ...], option: 
 class _Counter:
     """Counts records into a survey; their numbers are added up in chunks of `_CHUNK` rows."""
 
-    def __init__(self, survey: Survey, reader: Reader, bundle: Bundle) -> None:
+    def __init__(self, survey: Survey, reader: Reader, bundle: Bundle, known_labels: LabelReader) -> None:
         self._survey = survey
+        self._known_labels = known_labels
         self._specification = bundle.specification
         self._index = {label: number for number, label in enumerate(survey.labels)}
         self._known: Mapping[str, int] = {}
@@ -294,6 +303,7 @@ class _Counter:
         self._statistics = Statistics()
         self._best: list[int] = []
         self._truth: list[int] = []
+        self._unknown_labels: Counter[str] = Counter()
         self._numbers: list[list[float]] = []
         self._tokens: list[int] = []
         self._unknown: list[int] = []
@@ -339,9 +349,9 @@ class _Counter:
         survey.confidence_sum += float(confidence.sum())
         survey.answers += np.bincount(best, minlength=len(survey.labels))
         if self._label is not None:
-            counts = count_labels(truth, best, probabilities.astype(np.float32))
-            survey.counts.confusion += counts.confusion
-            survey.counts.unlabelled += counts.unlabelled
+            truths = Truth(truth, self._unknown_labels)
+            survey.counts.add(count_labels(truths, best, probabilities.astype(np.float32)))
+            self._unknown_labels = Counter()
             known = truth >= 0
             survey.reliability += answer_reliability(confidence[known], (best == truth)[known])
             if survey.complete:
@@ -374,7 +384,11 @@ class _Counter:
         if self._text is not None and not isinstance(text, str):
             raise _Unreadable(f"the field {self._survey.layout.text!r} holds no text")
         numbers = [_probability(get(record.fields)) for get in (self._confidence, *self._probabilities)]
-        truth = -1 if self._label is None else label_index(self._label(record.fields), self._index)
+        truth = -1
+        if self._label is not None:
+            truth, unknown = self._known_labels.match(self._label(record.fields))
+            if unknown is not None:
+                self._unknown_labels[unknown] += 1
         return ScoredRow(record.line, self._index[prediction], numbers[0], truth, text), numbers
 
     def _count_text(self, text: str | None) -> tuple[int, int]:

@@ -1,13 +1,12 @@
 """Batch scoring of a file: one stream of windows, read -> scored -> committed, in the file's order."""
 
-import json
 import os
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,10 +29,13 @@ PREVIEW_TEXT = 60
 
 @dataclass
 class Summary:
-    """What a completed run did: `rows` read = `scored` + `rejected`."""
+    """What a run did: `rows` read = `scored` + `rejected`.
+
+    `error` is what went wrong, None where nothing did. Where the input could not be read through there is no `output`.
+    """
 
     input: str
-    output: str
+    output: str | None
     rejects: str | None
     model: str
     provider: str
@@ -49,6 +51,7 @@ class Summary:
     abstained: int | None = None
     label_metrics: LabelMetrics | None = None
     drift: Drift | None = None
+    error: str | None = None
 
     def add(self, entry: WindowEntry) -> None:
         """Count a window."""
@@ -228,33 +231,6 @@ def preview_file(scorer: Scorer, source: str, output: str, options: Options) -> 
         rejected=sum(reason is not None for reason in reasons),
         rows=rows,
     )
-
-
-def write_summaries(summaries: Sequence[Summary], path: Path) -> None:
-    """A JSON list with an object a run, renamed into place when it is whole."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        text = json.dumps([asdict(summary) for summary in summaries], indent=2, ensure_ascii=False)
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot write the summary here ({error.strerror}); name another: --summary"
-        ) from error
-
-
-def check_rejects(summary: Summary, options: Options) -> None:
-    """Raise `CheckFailed` where too few rows of a completed run were scored."""
-    if summary.scored == 0:
-        raise CheckFailed(
-            f"{summary.input}: no row could be scored; see {summary.rejects or 'the input, it has no rows'}"
-        )
-    share = summary.rejected / summary.rows
-    if share > options.max_rejects:
-        raise CheckFailed(
-            f"{summary.input}: {summary.rejected} of {summary.rows} rows rejected ({share:.1%}), more than "
-            f"--max-rejects {options.max_rejects:.1%}; see {summary.rejects}. The scored rows are in {summary.output}"
-        )
 
 
 def _model(scorer: Scorer) -> Mapping[str, Any]:

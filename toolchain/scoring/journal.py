@@ -7,6 +7,7 @@
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -46,11 +47,13 @@ class WindowEntry:
     confusion: Sequence[Sequence[int]] = ()
     log_loss: float = 0.0
     unlabelled: int = 0
+    unknown_labels: Mapping[str, int] = field(default_factory=dict)
     statistics: Mapping[str, Any] = field(default_factory=dict)
 
     def label_counts(self) -> LabelCounts:
         """What the window adds to the figures against known labels."""
-        return LabelCounts(np.array(self.confusion, np.int64), self.log_loss, self.unlabelled)
+        confusion = np.array(self.confusion, np.int64)
+        return LabelCounts(confusion, self.log_loss, self.unlabelled, Counter(self.unknown_labels))
 
 
 class Parts:

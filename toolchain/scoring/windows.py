@@ -22,7 +22,8 @@ from toolchain.files.parquet import ParquetReader
 from toolchain.files.records import LABEL_COLUMNS, TEXT_COLUMNS, Reader, Record, find_column
 from toolchain.files.tables import ReadOptions, Table, open_table, refuse_packed_parquet
 from toolchain.measures.drift import Reference, Statistics
-from toolchain.measures.metrics import LabelCounts, count_labels, label_index
+from toolchain.measures.labels import LabelMap, LabelReader, Truth
+from toolchain.measures.metrics import LabelCounts, count_labels
 from toolchain.scoring.journal import WindowEntry
 from toolchain.scoring.parquet_rows import ParquetRows
 from toolchain.scoring.rendering import (
@@ -38,13 +39,15 @@ from toolchain.scoring.rendering import (
 from toolchain.scoring.scorer import PendingScores, Scorer
 
 _EDGE = 1 << 20
+_FORMAT_NAMES = {"csv": "CSV", "jsonl": "JSONL", "parquet": "Parquet"}
 
 
 @dataclass(frozen=True)
 class Options(ReadOptions):
     """How a file is read and scored. `max_rejects` is a share of the rows.
 
-    `label_column` asks for figures against known labels; `probabilities` and `min_confidence` add fields to the rows;
+    `label_column` or `label_map` (`1=pos,0=neg`, see `toolchain.measures.labels`) ask for figures against known labels,
+    in a column with a usual name where none is named; `probabilities` and `min_confidence` add fields to the rows;
     `keep` or `drop` say which of a row's own columns stay, and `id_column` is one that stays and names the rejects;
     `limit` stops after the first records; `explain` adds as many of the strongest words on either side, and has to be
     the scorer's own.
@@ -54,6 +57,7 @@ class Options(ReadOptions):
     max_rejects: float = 0.1
     resume: bool = True
     label_column: str | None = None
+    label_map: str | None = None
     probabilities: bool = False
     min_confidence: float | None = None
     keep: tuple[str, ...] = ()
@@ -64,6 +68,7 @@ class Options(ReadOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        LabelMap.parse(self.label_map)
         if self.drop and (self.keep or self.id_column):
             raise UsageError(
                 f"--drop and {'--keep' if self.keep else '--id-column'}: name the columns that stay, or those that go"
@@ -83,6 +88,7 @@ class Plan:
     label_column: str | None
     text: Callable[[Mapping[str, Any]], Any]
     label: Callable[[Mapping[str, Any]], Any] | None
+    known_labels: LabelReader
     identity: Callable[[Mapping[str, Any]], Any] | None
     appended: Appended
     names: Sequence[str]
@@ -95,7 +101,7 @@ class Plan:
         """Find the columns. Raises `UsageError` where one is not there."""
         text_column = find_column(reader, options.text_column, TEXT_COLUMNS, "--text-column NAME")
         label_column = identity = None
-        if options.label_column is not None:
+        if options.label_column is not None or options.label_map is not None:
             label_column = find_column(reader, options.label_column, LABEL_COLUMNS, "--label-column NAME")
         if options.id_column is not None:
             identity = reader.getter(find_column(reader, options.id_column, (), "--id-column NAME"))
@@ -113,6 +119,7 @@ class Plan:
             label_column=label_column,
             text=reader.text_getter(text_column),
             label=None if label_column is None else reader.getter(label_column),
+            known_labels=LabelReader(labels, options.label_map),
             identity=identity,
             appended=appended,
             names=names,
@@ -126,6 +133,10 @@ class Plan:
         if isinstance(self.reader, ParquetReader):
             return ParquetRows(self.reader, self.appended, self.names, self.selection)
         return TextRows(self.reader, self.appended, self.names, self.selection)
+
+    def truth(self, records: Sequence[Record]) -> Truth:
+        """The true labels of some records, none known where there is no label column."""
+        return self.known_labels.read(None if self.label is None else self.label(record.fields) for record in records)
 
     def reason(self, record: Record) -> str | None:
         """Why a record cannot be scored, or None where it can."""
@@ -161,21 +172,26 @@ class Window:
 
 def open_records(source: str, output: Kind, options: Options, stack: ExitStack, end: int | None = None) -> Table:
     """`open_table`, for an output of that kind. Raises `UsageError` where the one is not scored into the other."""
-    _check_formats(Kind.of(source), output)
-    return open_table(source, options, stack, end=end)
+    table = open_table(source, options, stack, end=end)
+    refuse_packed_parquet(output)
+    _check_output(table, output)
+    return table
 
 
-def _check_formats(source: Kind, output: Kind) -> None:
-    """Raise `UsageError` unless both are Parquet, or neither."""
-    for kind in (source, output):
-        refuse_packed_parquet(kind)
-    if source.format == "parquet" and output.format != "parquet":
+def _check_output(table: Table, output: Kind) -> None:
+    """Raise `UsageError` where the rows, which stay in the format of the input, would get the name of another one."""
+    found = table.kind.format or "csv"
+    if "parquet" in (found, output.format):
+        fits = found == output.format
+    elif output.ending.lower() == ".tsv":
+        fits = table.reader.delimiter == "\t"
+    else:
+        fits = output.format in (None, found)
+    as_named = "parquet" not in (found, output.format) and output.ending.lower() == table.kind.ending.lower()
+    if not (fits or as_named):
         raise UsageError(
-            f"{source.name}: is scored into Parquet, not {output.name}; name a file that ends in .parquet: -o"
-        )
-    if output.format == "parquet" and source.format != "parquet":
-        raise UsageError(
-            f"{output.name}: only a Parquet file is scored into Parquet, not {source.title}; name another output: -o"
+            f"{table.kind.title}: is scored into {_FORMAT_NAMES[found]}, not {output.name}; name a file that ends in "
+            f".{found}: -o"
         )
 
 
@@ -194,6 +210,7 @@ def describe_job(
         "text column": plan.text_column,
         "window": window,
         "--label-column": options.label_column,
+        "--label-map": options.label_map,
         "--probabilities": options.probabilities,
         "--min-confidence": options.min_confidence,
         "--keep": options.keep,
@@ -265,11 +282,9 @@ def finish(window: Window, plan: Plan, rows: Rows, source: str) -> tuple[WindowE
     scored = [record for record, reason in judged if reason is None]
     part = rows.render(scored, scores)
     rejects = b"".join(render_reject(record, why, source, plan.identity) for record, why in judged if why is not None)
-    truth: list[int] = []
+    counts = LabelCounts.none(0)
     if plan.label is not None:
-        index = {label: number for number, label in enumerate(labels)}
-        truth = [label_index(plan.label(record.fields), index) for record in scored]
-    counts = LabelCounts.none(0) if plan.label is None else count_labels(truth, scores.best, scores.probabilities)
+        counts = count_labels(plan.truth(scored), scores.best, scores.probabilities)
     statistics = Statistics()
     if window.reference is not None:
         statistics = window.reference.count(scores.tokens, scores.unknown, scores.probabilities)
@@ -289,6 +304,7 @@ def finish(window: Window, plan: Plan, rows: Rows, source: str) -> tuple[WindowE
         confusion=counts.confusion.tolist(),
         log_loss=counts.log_loss,
         unlabelled=counts.unlabelled,
+        unknown_labels=dict(counts.unknown),
         statistics=statistics.to_json(),
     )
     return entry, part, rejects

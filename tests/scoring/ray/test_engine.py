@@ -19,9 +19,9 @@ from tests.files.object_store import BROKEN
 from tests.scoring.ray.ray_cluster import REJECTED_EVERY, WINDOW, write_rows
 from toolchain.errors import CheckFailed, UsageError
 from toolchain.files.storage import files_in, read_bytes, upload
+from toolchain.scoring.batch import Outcome
 from toolchain.scoring.job import Options, Summary, score_file
 from toolchain.scoring.ray.engine import Cluster, Model, score_files
-from toolchain.scoring.ray.ledger import Outcome
 from toolchain.scoring.scorer import Scorer
 
 ROWS = 20_000

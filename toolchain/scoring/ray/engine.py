@@ -32,8 +32,9 @@ from toolchain.errors import UsageError
 from toolchain.files.kind import Kind
 from toolchain.files.storage import remove_tree
 from toolchain.scoring import job as local
+from toolchain.scoring.batch import Outcome
 from toolchain.scoring.job import Interrupted
-from toolchain.scoring.ray.ledger import Ledger, Outcome
+from toolchain.scoring.ray.ledger import Ledger
 from toolchain.scoring.ray.shards import (
     Failed,
     File,

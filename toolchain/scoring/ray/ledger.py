@@ -16,27 +16,13 @@ from toolchain.files.storage import beside, is_remote, last_name, read_bytes, re
 from toolchain.files.storage import join as name_in
 from toolchain.measures.drift import Statistics, bundle_reference, find_drift
 from toolchain.measures.metrics import LabelCounts, label_metrics
+from toolchain.scoring.batch import Outcome
 from toolchain.scoring.job import Summary
 from toolchain.scoring.journal import join
 from toolchain.scoring.ray.shards import Failed, File, Job, Planned, Shard
 
 _SMALL = 1 << 20
 """So many bytes of a manifest are kept in memory while it grows: ten thousand inputs are not as many open files."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one input ended: a summary, or the reason why there is none."""
-
-    source: str
-    summary: Summary | None
-    error: UsageError | CheckFailed | None
-
-    def completed(self) -> Summary:
-        """The summary, or the error raised."""
-        if self.summary is None:
-            raise self.error or UsageError(f"{self.source}: was not scored")
-        return self.summary
 
 
 @dataclass
@@ -128,7 +114,7 @@ class Ledger:
                 )
             )
         self.summary.seconds = time.perf_counter() - self._started
-        return Outcome(self.file.source, self.summary, None)
+        return Outcome.of(self.summary, self.job.options)
 
     def give_up(self) -> Outcome:
         """The outcome of a file of which windows are missing, when no task is under way any more."""
@@ -148,7 +134,7 @@ class Ledger:
         self._lines.close()
 
     def _failed(self, error: UsageError | CheckFailed) -> Outcome:
-        return Outcome(self.file.source, None, error)
+        return Outcome.failed(self.file.source, error)
 
     def _merge(self) -> None:
         """One file of the rows and one of the rejects, as the local engine writes them."""
