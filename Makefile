@@ -42,11 +42,11 @@ test-embed: $(READY) $(NODE_READY)  ## run every example in its runtime against 
 	$(BIN)/python -m pytest examples/tests
 
 # The install scripts only fetch what the CPU does not need (CUDA).
-examples/%/node_modules/.package-lock.json: examples/%/package-lock.json
-	npm ci --prefix examples/$* --ignore-scripts --no-audit --no-fund
+%/node_modules/.package-lock.json: %/package-lock.json
+	npm ci --prefix $* --ignore-scripts --no-audit --no-fund
 	touch $@
 
-docs: $(READY)  ## build the documentation into site/
+docs: $(READY) docs/diagrams/node_modules/.package-lock.json  ## build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet
 
 bench: $(READY)  ## scoring speed side by side, with snapshot/ trained: make bench DATA=PATH/aclImdb [ROWS=N] [ROUNDS=N]

@@ -93,3 +93,11 @@ def test_no_circle_of_imports_exists() -> None:
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if name in PLAIN or room(name) in PLAIN_ROOMS))
 def test_the_scoring_side_needs_neither_torch_nor_onnx(module: str) -> None:
     assert not {imported.split(".")[0] for imported in IMPORTS[module]} & set(HEAVY)
+
+
+def test_every_room_has_a_line_in_the_page_on_architecture() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = (ROOT / "toolchain").rglob("__init__.py")
+    folders = {path.parent.relative_to(ROOT / "toolchain") for path in rooms}
+    for folder in folders - {Path()}:
+        assert f"\n| `{folder}/` |" in page, f"docs/architecture.md has no line for {folder}/"
