@@ -7,12 +7,20 @@ ROWS ?= 20000
 ROUNDS ?= 2
 RUNTIME := cpu,parquet,ray,report,train,tensorboard
 BIN := .venv/bin
-# These start a Ray cluster, which wants the machine to itself.
-CLUSTER_TESTS := tests/scoring/ray
 READY := .venv/.ready
+PYTEST := $(BIN)/python -m pytest
+# On two cores, one thread each.
+SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses 2 --dist worksteal
+# What `make test` leaves out, each with a target of its own.
+CLUSTER_TESTS := tests/scoring/ray
+PAGE_TESTS := tests/report/test_page_in_browser.py
+DOCS_TESTS := tests/docs/test_site.py tests/docs/test_walks.py
+BROWSER_EXAMPLE := examples/tests/test_browser.py
+# What a change has to pass, in this order.
+CHECKS := lint test test-cluster test-pages test-docs test-embed
 NODE_READY := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard examples/*/package-lock.json))
 
-.PHONY: setup demo train test test-embed docs bench lint format dist sbom clean help
+.PHONY: setup demo train $(CHECKS) check chromium docs bench format dist sbom clean help
 .DEFAULT_GOAL := help
 
 setup: $(READY)  ## make the environment
@@ -34,12 +42,26 @@ demo: $(READY)  ## train on the embedded sample, export, verify, score, and show
 train: $(READY)  ## train on IMDB: make train [DATA=imdb|sample|PATH] [RECIPE=gru|rnn|rnn-cell] [EPOCHS=N]
 	$(BIN)/toolchain train --recipe $(RECIPE) --data $(DATA) $(if $(EPOCHS),--epochs $(EPOCHS))
 
-test: $(READY)  ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(addprefix --ignore=,$(CLUSTER_TESTS))
-	$(BIN)/python -m pytest $(CLUSTER_TESTS)
+test: $(READY)  ## run the tests, but for those of the next four targets
+	$(SIDE_BY_SIDE) $(addprefix --ignore=,$(CLUSTER_TESTS) $(PAGE_TESTS) $(DOCS_TESTS))
 
-test-embed: $(READY) $(NODE_READY)  ## run every example in its runtime against a fresh bundle's vectors
-	$(BIN)/python -m pytest examples/tests
+# Its nodes want the machine to themselves.
+test-cluster: $(READY)  ## run the tests of scoring on a Ray cluster, which they start
+	$(PYTEST) $(CLUSTER_TESTS)
+
+test-pages: chromium $(READY) $(NODE_READY)  ## run the tests of the pages in Chromium: the report, the browser example
+	$(PYTEST) $(PAGE_TESTS) $(BROWSER_EXAMPLE)
+
+chromium:
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { echo "make test-pages opens pages in Chromium: apt-get install chromium chromium-driver" >&2; exit 1; }
+
+test-docs: $(READY)  ## build the documentation, and run its commands page by page
+	$(SIDE_BY_SIDE) $(DOCS_TESTS)
+
+test-embed: $(READY) $(NODE_READY)  ## run every other example in its runtime against a fresh bundle's vectors
+	$(PYTEST) examples/tests --ignore=$(BROWSER_EXAMPLE)
+
+check: $(CHECKS)  ## all of it: what a change has to pass
 
 # The install scripts only fetch what the CPU does not need (CUDA).
 %/node_modules/.package-lock.json: %/package-lock.json
@@ -82,4 +104,4 @@ clean:  ## remove the environment, the demo and all caches; snapshot/ and bundle
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,10 +1,12 @@
-"""Real parts for every test: snapshots of all recipes with real vocabularies, and a bundle exported from one."""
+"""Real parts for every test: small snapshots of all recipes, and bundles exported from one."""
 
+import fcntl
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from tests import tiny
 from toolchain.corpus.corpus import Corpus, load_corpus
 from toolchain.corpus.reviews import Source, read_training_reviews, sample_folder
 from toolchain.models.classifiers import build_model
-from toolchain.models.recipes import RECIPES
+from toolchain.models.recipes import RECIPES, Recipe
 from toolchain.models.snapshot import Snapshot, load_snapshot, save_snapshot
 from toolchain.release.release import export_snapshot
 from toolchain.training.loops import Settings, fit
@@ -23,12 +25,25 @@ from toolchain.training.loops import Settings, fit
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
-TRAINED_EPOCHS = 6
+TRAINED_EPOCHS = 4
 
 
-def untrained_snapshot(recipe_name: str, layers: int = 1, labels: tuple[str, ...] = ("neg", "pos")) -> Snapshot:
-    """A snapshot of the documented sizes whose weights are random and large, so that answers differ between texts."""
-    recipe = RECIPES[recipe_name]
+def small(recipe: Recipe) -> Recipe:
+    """The recipe with few units and a limit that the edge cases reach soon: exported and proven in two seconds."""
+    return replace(
+        recipe,
+        embedding=12,
+        hidden=16,
+        head=tuple(12 for _ in recipe.head),
+        max_tokens=min(300, recipe.max_tokens),
+    )
+
+
+def untrained_snapshot(
+    recipe_name: str, layers: int = 1, labels: tuple[str, ...] = ("neg", "pos"), documented_sizes: bool = False
+) -> Snapshot:
+    """A snapshot whose weights are random and large, so that answers differ between texts."""
+    recipe = RECIPES[recipe_name] if documented_sizes else small(RECIPES[recipe_name])
     reviews, _ = read_training_reviews(Source("sample"))
     words = dict.fromkeys(token for text in reviews.texts for token in recipe.tokenizer.tokenize(text))
     vocabulary = ["<unk>", "<pad>", *words]
@@ -41,6 +56,20 @@ def untrained_snapshot(recipe_name: str, layers: int = 1, labels: tuple[str, ...
     return Snapshot(recipe.model, specification, vocabulary, model.state_dict(), {"recipe": recipe_name})
 
 
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that `make` fills: the first process of this run that comes here does it, for all. Not to be changed."""
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, done = shared / name, shared / f"{name}.done"
+    with (shared / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            folder.mkdir(exist_ok=True)
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def snapshot() -> Snapshot:
     return untrained_snapshot("gru")
@@ -48,35 +77,33 @@ def snapshot() -> Snapshot:
 
 @pytest.fixture(scope="session")
 def snapshot_folder(snapshot: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("snapshot")
-    save_snapshot(snapshot, folder)
-    return folder
+    return once(tmp_path_factory, "snapshot", lambda folder: save_snapshot(snapshot, folder))
 
 
 @pytest.fixture(scope="session")
 def bundle(snapshot: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with every form. Shared: a test that changes it copies it first."""
-    folder = tmp_path_factory.mktemp("exported") / "bundle"
-    export_snapshot(snapshot, folder, ["all"])
-    return folder
+    folder = once(tmp_path_factory, "exported", lambda folder: export_snapshot(snapshot, folder / "bundle", ["all"]))
+    return folder / "bundle"
 
 
 @pytest.fixture(scope="session")
 def onnx_bundle(snapshot: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with `model.onnx` alone, quick to verify. Shared as well."""
-    folder = tmp_path_factory.mktemp("exported") / "bundle"
-    export_snapshot(snapshot, folder, ["onnx"])
-    return folder
+    folder = once(tmp_path_factory, "quick", lambda folder: export_snapshot(snapshot, folder / "bundle", ["onnx"]))
+    return folder / "bundle"
 
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle so small that a thousand short rows are scored in a tenth of a second."""
-    folder = tmp_path_factory.mktemp("tiny")
-    corpus = load_corpus(Source(str(tiny.write_reviews(folder / "reviews.csv", 400))), tiny.TINY, 0)
-    fit(corpus, tiny.TINY, tiny.settings(epochs=1), folder / "snapshot")
-    export_snapshot(load_snapshot(folder / "snapshot"), folder / "bundle", ["onnx"])
-    return folder / "bundle"
+
+    def make(folder: Path) -> None:
+        corpus = load_corpus(Source(str(tiny.write_reviews(folder / "reviews.csv", 400))), tiny.TINY, 0)
+        fit(corpus, tiny.TINY, tiny.settings(epochs=1), folder / "snapshot")
+        export_snapshot(load_snapshot(folder / "snapshot"), folder / "bundle", ["onnx"])
+
+    return once(tmp_path_factory, "tiny", make) / "bundle"
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +117,7 @@ def cluster() -> "Iterator[Cluster]":
 
 @dataclass(frozen=True)
 class TrainedSample:
-    """The `gru` recipe trained on the sample as `make demo` does."""
+    """The `gru` recipe with fewer units, trained on the sample."""
 
     folder: Path
     corpus: Corpus
@@ -99,11 +126,12 @@ class TrainedSample:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedSample:
-    folder = tmp_path_factory.mktemp("trained")
-    recipe = RECIPES["gru"]
+    recipe = replace(RECIPES["gru"], embedding=32, hidden=64)
     corpus = load_corpus(Source("sample"), recipe, 0)
-    settings = Settings(TRAINED_EPOCHS, recipe.batch_size, recipe.learning_rate, layers=1, seed=0, device="cpu")
-    return TrainedSample(folder, corpus, fit(corpus, recipe, settings, folder))
+    settings = Settings(TRAINED_EPOCHS, batch_size=32, learning_rate=3e-3, layers=1, seed=0, device="cpu")
+    folder = once(tmp_path_factory, "trained", lambda folder: fit(corpus, recipe, settings, folder))
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return TrainedSample(folder, corpus, metrics)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ PATIENCE = 180.0  # seconds until something that never happens fails
 
 
 def build(bundle: Path, out: Path) -> Path:
-    """Puts the page together in `out`, and gives `out`. Needs the npm packages, which `make test-embed` installs."""
+    """Puts the page together in `out`, and gives `out`. Needs the npm packages, which `make test-pages` installs."""
     subprocess.run(["node", FOLDER / "build.mjs", bundle, out], check=True, capture_output=True)
     return out
 

@@ -26,14 +26,25 @@ from toolchain.errors import CheckFailed
 from toolchain.models.snapshot import Snapshot
 from toolchain.release.release import Verification, export_snapshot, verify_bundle
 
+SMALL, DOCUMENTED = False, True
+
 
 @pytest.mark.parametrize(
-    ("recipe", "layers"), [("gru", 1), ("gru", 2), ("rnn", 1), ("rnn", 2), ("rnn-cell", 1), ("rnn-cell", 2)]
+    ("recipe", "layers", "sizes"),
+    [
+        ("gru", 1, SMALL),
+        ("gru", 2, SMALL),
+        ("rnn", 1, SMALL),
+        ("rnn", 2, SMALL),
+        ("rnn-cell", 1, SMALL),
+        ("rnn-cell", 2, SMALL),
+        ("gru", 1, DOCUMENTED),
+    ],
 )
 def test_every_form_of_every_recipe_says_what_pytorch_says(
-    make_snapshot: MakeSnapshot, recipe: str, layers: int, tmp_path: Path
+    make_snapshot: MakeSnapshot, recipe: str, layers: int, sizes: bool, tmp_path: Path
 ) -> None:
-    snapshot = make_snapshot(recipe, layers, labels=("bad", 'fine, "really"', "좋다"))
+    snapshot = make_snapshot(recipe, layers, labels=("bad", 'fine, "really"', "좋다"), documented_sizes=sizes)
     verification = export_snapshot(snapshot, tmp_path / "bundle", ["all"], read_texts(Source("sample"))[:100])
     assert {comparison.form for comparison in verification.comparisons} == set(FORMATS["all"])
     for comparison in verification.comparisons:
