@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,10 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+from typer.testing import CliRunner, Result
 
 import toolchain.scoring.job
+from toolchain.cli.app import app
 from toolchain.corpus.reviews import read_reviews
 from toolchain.errors import UsageError
 from toolchain.scoring.job import Interrupted, Options, Summary, score_file
@@ -28,13 +29,24 @@ from toolchain.scoring.scorer import Scorer
 ROWS = 12_000
 WINDOW = 200
 # How often a job is killed, by the ending of its input, and when: the windows before, and seconds behind them.
-KILLED = {".csv": 5, ".jsonl": 5, ".csv.gz": 5, ".jsonl.gz": 4, ".parquet": 6}
+KILLED = {".csv": 4, ".jsonl": 4, ".csv.gz": 4, ".jsonl.gz": 4, ".parquet": 3}
 MOMENTS = random.Random(0)
-JOB = """
-import sys, toolchain.scoring.job
+# A job that sends itself a signal: some seconds after its journal names so many windows.
+STOPPED_JOB = """
+import os, sys, threading, time, toolchain.scoring.job
+from pathlib import Path
 from toolchain.cli.app import app
-toolchain.scoring.job.WINDOW_ROWS = int(sys.argv[1])
-app(["score", *sys.argv[2:]], prog_name="toolchain")
+
+def stop(journal, windows, delay, number):
+    while not journal.exists() or journal.read_bytes().count(b"\\n") <= windows:
+        time.sleep(0.001)
+    time.sleep(delay)
+    os.kill(os.getpid(), number)
+
+journal, window, windows, delay, number = sys.argv[1:6]
+toolchain.scoring.job.WINDOW_ROWS = int(window)
+threading.Thread(target=stop, args=(Path(journal), int(windows), float(delay), int(number)), daemon=True).start()
+app(["score", *sys.argv[6:]], prog_name="toolchain")
 """
 
 
@@ -56,23 +68,26 @@ def write_rows(path: Path, texts: list[str], rows: int) -> Path:
     return path
 
 
-def job(*arguments: str | Path, window: int = WINDOW) -> subprocess.Popen[str]:
-    """`toolchain score` with small windows, in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", JOB, str(window), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+def score(*arguments: str | Path, window: int = WINDOW) -> Result:
+    """`toolchain score` with small windows, from its beginning or from where a process left it to its end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(toolchain.scoring.job, "WINDOW_ROWS", window)
+        return CliRunner().invoke(app, ["score", *map(str, arguments)])
+
+
+def stopped(
+    source: Path, output: Path, bundle: Path, number: signal.Signals, windows: int, delay: float = 0.0
+) -> subprocess.CompletedProcess[str]:
+    """The same in a process of its own, which gets a signal `delay` seconds after that many windows are finished."""
+    moment = (parts(output) / JOURNAL, WINDOW, windows, delay, int(number))
+    return subprocess.run(
+        [sys.executable, "-c", STOPPED_JOB, *map(str, (*moment, source, "-o", output, "--bundle", bundle))],
+        capture_output=True,
         text=True,
+        check=False,
+        timeout=120,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
     )
-
-
-def wait_for_windows(output: Path, windows: int, process: subprocess.Popen[str]) -> None:
-    """Until the journal names as many windows, while the job is under way."""
-    journal = parts(output) / JOURNAL
-    while not journal.exists() or journal.read_bytes().count(b"\n") <= windows:
-        assert process.poll() is None, f"the job ended before its window {windows}"
-        time.sleep(0.001)
 
 
 def parts(output: Path) -> Path:
@@ -95,9 +110,8 @@ def undisturbed(bundle: Path, texts: list[str], tmp_path_factory: pytest.TempPat
     for suffix in KILLED:
         folders[suffix] = tmp_path_factory.mktemp("undisturbed")
         source, output = folders[suffix] / f"in{suffix}", folders[suffix] / f"out{suffix}"
-        process = job(write_rows(source, texts, ROWS), "-o", output, "--bundle", bundle)
-        _, messages = process.communicate(timeout=120)
-        assert process.returncode == 0, messages
+        done = score(write_rows(source, texts, ROWS), "-o", output, "--bundle", bundle)
+        assert done.exit_code == 0, done.stderr
         if suffix == ".parquet":
             assert pyarrow.parquet.read_metadata(output).num_rows == ROWS - ROWS // 50
             continue
@@ -118,19 +132,14 @@ def test_a_killed_job_goes_on_where_it_was_and_ends_as_an_undisturbed_one(
     suffix: str, windows: int, delay: float, bundle: Path, undisturbed: dict[str, Path], tmp_path: Path
 ) -> None:
     source, output = undisturbed[suffix] / f"in{suffix}", tmp_path / f"out{suffix}"
-    process = job(source, "-o", output, "--bundle", bundle)
-    wait_for_windows(output, windows, process)
-    time.sleep(delay)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    killed = stopped(source, output, bundle, signal.SIGKILL, windows, delay)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not output.exists()
     assert not rejects(output).exists()
 
-    again = job(source, "-o", output, "--bundle", bundle, "--json")
-    printed, messages = again.communicate(timeout=120)
-    assert again.returncode == 0, messages
-    (summary,) = json.loads(printed)
+    again = score(source, "-o", output, "--bundle", bundle, "--json")
+    assert again.exit_code == 0, again.stderr
+    (summary,) = json.loads(again.stdout)
     assert windows * WINDOW <= summary["resumed"] < ROWS
     assert (summary["rows"], summary["scored"], summary["rejected"]) == (ROWS, ROWS - ROWS // 50, ROWS // 50)
     assert output.read_bytes() == (undisturbed[suffix] / output.name).read_bytes()
@@ -144,20 +153,16 @@ def test_a_stopped_job_says_how_to_go_on_and_goes_on(
     number: signal.Signals, status: int, bundle: Path, undisturbed: dict[str, Path], tmp_path: Path
 ) -> None:
     source, output = undisturbed[".csv"] / "in.csv", tmp_path / "out.csv"
-    process = job(source, "-o", output, "--bundle", bundle)
-    wait_for_windows(output, 5, process)
-    process.send_signal(number)
-    _, messages = process.communicate(timeout=60)
-    assert process.returncode == status
-    assert "interrupted:" in messages
-    assert "run the same command again to continue" in messages
-    assert "Traceback" not in messages
+    ended = stopped(source, output, bundle, number, windows=5)
+    assert ended.returncode == status
+    assert "interrupted:" in ended.stderr
+    assert "run the same command again to continue" in ended.stderr
+    assert "Traceback" not in ended.stderr
     assert not output.exists()
 
-    again = job(source, "-o", output, "--bundle", bundle)
-    _, messages = again.communicate(timeout=120)
-    assert again.returncode == 0
-    assert "from an interrupted run" in messages
+    again = score(source, "-o", output, "--bundle", bundle)
+    assert again.exit_code == 0, again.stderr
+    assert "from an interrupted run" in again.stderr
     assert output.read_bytes() == (undisturbed[".csv"] / "out.csv").read_bytes()
     assert not parts(output).exists()
 
@@ -330,14 +335,12 @@ def test_parts_of_another_job_are_refused_and_kept_until_told_to_start_over(
 def test_the_command_refuses_another_job_with_status_2_and_starts_over_when_told(unfinished: Unfinished) -> None:
     _longer_input(unfinished)
     arguments: list[str | Path] = [unfinished.source, "-o", unfinished.output, "--bundle", unfinished.bundle, "--quiet"]
-    refused = job(*arguments, window=50)
-    _, messages = refused.communicate(timeout=60)
-    assert refused.returncode == 2
-    assert messages.startswith("error:")
-    assert messages.count("\n") == 1
-    assert "another input contents" in messages
-    started_over = job(*arguments, "--no-resume", window=50)
-    assert started_over.communicate(timeout=60) == ("", "")
-    assert started_over.returncode == 0
+    refused = score(*arguments, window=50)
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("error:")
+    assert refused.stderr.count("\n") == 1
+    assert "another input contents" in refused.stderr
+    started_over = score(*arguments, "--no-resume", window=50)
+    assert (started_over.exit_code, started_over.output) == (0, "")
     assert unfinished.output.read_bytes().count(b"\n") == 1 + 501 - 10
     assert not parts(unfinished.output).exists()

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from export.text import TOKENIZERS
 from tests.tiny import TINY, settings, write_reviews
+from toolchain.cli.app import app
 from toolchain.corpus.corpus import load_corpus
 from toolchain.corpus.reviews import Source, read_reviews, sample_folder
 from toolchain.errors import UsageError
@@ -26,25 +28,30 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "reviews.csv"
     reviews = read_reviews(sample_folder() / "sample_train.csv")
     rows = [f'"{text}",{label}\n' for text, label in zip(reviews.texts, reviews.labels, strict=True) if '"' not in text]
-    path.write_text("text,label\n" + "".join(rows[:1600]), encoding="utf-8")
+    path.write_text("text,label\n" + "".join(rows[:400]), encoding="utf-8")
     return path
 
 
-def train(data: Path, out: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "toolchain", "train", "--data", str(data), "--epochs", "6", "--out", str(out)]
+def arguments(data: Path, out: Path) -> list[str]:
+    """Of a training whose epochs take half a second, long enough to be stopped between two of them."""
+    return ["train", "--data", str(data), "--epochs", "6", "--out", str(out)]
+
+
+def start(data: Path, out: Path) -> subprocess.Popen[str]:
+    """The training as a process of its own."""
+    command = [sys.executable, "-m", "toolchain", *arguments(data, out)]
     # A shell that runs the tests in the background makes them ignore SIGINT, and the child would inherit that.
-    return subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True, preexec_fn=heed_sigint)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_sigint)
+
+
+def train(data: Path, out: Path, *options: str) -> None:
+    """The training from its beginning, or with `--resume` from where another process left it, to its end."""
+    run = CliRunner().invoke(app, [*arguments(data, out), *options])
+    assert run.exit_code == 0, run.stderr
 
 
 def heed_sigint() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def finish(training: subprocess.Popen[str]) -> str:
-    """What it said, after an end without an error."""
-    _, said = training.communicate()
-    assert training.returncode == 0, said
-    return said
 
 
 def wait_for_epochs(out: Path, count: int) -> None:
@@ -60,7 +67,7 @@ def wait_for_epochs(out: Path, count: int) -> None:
 @pytest.fixture(scope="module")
 def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed")
-    finish(train(data, out))
+    train(data, out)
     return out
 
 
@@ -85,24 +92,24 @@ def stop(epoch: object, best: bool) -> None:
 def test_a_killed_training_goes_on_to_the_same_checkpoint(
     data: Path, undisturbed: Path, tmp_path: Path, epochs: int
 ) -> None:
-    killed = train(data, tmp_path)
+    killed = start(data, tmp_path)
     wait_for_epochs(tmp_path, epochs)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
-    finish(train(data, tmp_path, "--resume"))
+    train(data, tmp_path, "--resume")
     assert_same(tmp_path, undisturbed)
 
 
 def test_an_interrupted_training_says_how_to_go_on(data: Path, undisturbed: Path, tmp_path: Path) -> None:
-    interrupted = train(data, tmp_path)
+    interrupted = start(data, tmp_path)
     wait_for_epochs(tmp_path, 1)
     interrupted.send_signal(signal.SIGINT)
     _, said = interrupted.communicate()
     assert interrupted.returncode == 130
     assert "finished epochs are kept, go on: --resume" in said
     assert "Traceback" not in said
-    finish(train(data, tmp_path, "--resume"))
+    train(data, tmp_path, "--resume")
     assert_same(tmp_path, undisturbed)
 
 
