@@ -17,6 +17,7 @@ from toolchain.cli.export import export
 from toolchain.cli.help import Command, Group, paragraphs
 from toolchain.cli.import_ import import_
 from toolchain.cli.inspect import inspect
+from toolchain.cli.predict import predict
 from toolchain.cli.report import report
 from toolchain.cli.score import score
 from toolchain.cli.terminal import be_quiet, fail, interrupted, show
@@ -24,7 +25,7 @@ from toolchain.cli.train import train
 from toolchain.cli.verify import verify
 from toolchain.errors import CheckFailed, UsageError
 
-COMMANDS = (train, evaluate, import_, export, verify, score, explain, report, compare, inspect, bench, doctor)
+COMMANDS = (train, evaluate, import_, export, verify, score, predict, explain, report, compare, inspect, bench, doctor)
 
 _EXTRAS = dict.fromkeys(("torch", "torchtext", "onnx", "matplotlib", "gensim"), "train") | {
     "tensorboard": "tensorboard",

@@ -14,10 +14,7 @@ def explain(
     texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Reviews; - is one from standard input.")],
     bundle: Annotated[
         Path | None,
-        typer.Option(
-            help="The model. Default: ./bundle, or the one in the box where there is none.",
-            rich_help_panel=options.MODEL,
-        ),
+        options.bundle(options.MODEL),
     ] = None,
     quiet: options.Quiet = False,
     as_json: Annotated[bool, options.as_json("a list of explanations")] = False,
@@ -31,12 +28,19 @@ def explain(
     toolchain explain "I expected a dull film but got a lively one."
     toolchain explain - --json < review.txt
     """
+    from toolchain.scoring.explainer import read_text
+
+    print_explanations([read_text(sys.stdin.buffer) if text == "-" else text for text in texts], bundle, as_json)
+
+
+def print_explanations(texts: list[str], bundle: Path | None, as_json: bool) -> None:
+    """Explain the texts, on stdout."""
     from toolchain.cli.coloring import print_explanation
-    from toolchain.scoring.explainer import Explainer, read_text
+    from toolchain.scoring.explainer import Explainer
 
     explainer = Explainer(bundle)
     say(f"model {escape(str(explainer.bundle.folder))}/{explainer.model}")
-    explanations = explainer.explain([read_text(sys.stdin.buffer) if text == "-" else text for text in texts])
+    explanations = explainer.explain(texts)
     if as_json:
         print_json([explanation.to_json() for explanation in explanations])
     else:

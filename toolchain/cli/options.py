@@ -97,6 +97,13 @@ def max_rejects(panel: str | None = None) -> Any:
     )
 
 
+def bundle(panel: str | None = None) -> Any:
+    """`--bundle`, where there is a model to fall back on."""
+    return typer.Option(
+        help="The model. Default: ./bundle, or the one in the box where there is none.", rich_help_panel=panel
+    )
+
+
 def provider(panel: str | None = None) -> Any:
     """`--provider`."""
     return typer.Option(

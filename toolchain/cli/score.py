@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from toolchain.cli import options
-from toolchain.cli.terminal import console, escape, fail, interrupted, print_json, say
+from toolchain.cli.terminal import console, escape, excerpt, fail, interrupted, print_json, say
 from toolchain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -97,10 +97,7 @@ def score(
     ] = None,
     bundle: Annotated[
         Path | None,
-        typer.Option(
-            help="The model. Default: ./bundle, or the one in the box where there is none.",
-            rich_help_panel=options.MODEL,
-        ),
+        options.bundle(options.MODEL),
     ] = None,
     precision: Annotated[
         str,
@@ -192,7 +189,7 @@ def score(
     from toolchain.files.inputs import expand, output_paths
     from toolchain.files.storage import is_remote
     from toolchain.scoring.job import Options
-    from toolchain.scoring.scorer import BOX, Scorer, find_bundle
+    from toolchain.scoring.scorer import Scorer, find_bundle
 
     wanted = Options(
         text_column=text_column,
@@ -216,6 +213,7 @@ def score(
         raise UsageError("--address, --workers, --gpus-per-worker and --merge are for --engine ray")
     if engine == "local" and out is not None and is_remote(out):
         raise UsageError(f"{out}: only --engine ray writes there; add it, or name a local file: -o FILE")
+    _refuse_a_sentence(inputs)
     named, inputs = inputs, expand(inputs)
     outputs = output_paths(inputs, out, len(inputs) > 1 or inputs != named)
     files = list(zip(inputs, outputs, strict=True))
@@ -243,16 +241,19 @@ def score(
         _finish_scoring(_score_on_ray(files, model, wanted, cluster, merge), as_json, summary_file)
         return
     with Scorer(chosen, provider, provider_options, precision, explain) as scorer:
-        which = f"{chosen}/{scorer.model}"
-        if chosen == BOX:
-            training = scorer.bundle.manifest["training"]
-            which = f"in the box ({training['recipe']} trained on {training['data']}), {scorer.model},"
-        say(f"model {escape(which)} on {scorer.provider}")
+        say(f"model {escape(scorer.name)} on {scorer.provider}")
         if dry_run:
             _preview(files, scorer, wanted, str(chosen), as_json)
             return
         outcomes = _score_here(files, scorer, wanted)
     _finish_scoring(outcomes, as_json, summary_file)
+
+
+def _refuse_a_sentence(inputs: Sequence[str]) -> None:
+    """Raise `UsageError` where an input is no file but plainly a text."""
+    for each in inputs:
+        if " " in each.strip() and not Path(each).suffix[1:].isalnum() and "/" not in each and not Path(each).exists():
+            raise UsageError(f'no file is named {excerpt(each)!r}; for the label of a text: toolchain predict "TEXT"')
 
 
 def _preview(files: Sequence[tuple[str, str]], scorer: "Scorer", options: "Options", model: str, as_json: bool) -> None:

@@ -102,6 +102,15 @@ class Scorer:
         self._limits = CPU_LIMITS if on_cpu else ACCELERATOR_LIMITS
         self._workers = ThreadPoolExecutor((threads or cores()) if on_cpu else 1, thread_name_prefix="scorer")
 
+    @property
+    def name(self) -> str:
+        """The model's file; of the model in the box, what it is."""
+        folder = self.bundle.folder
+        if folder != BOX:
+            return f"{folder}/{self.model}"
+        training = self.bundle.manifest["training"]
+        return f"in the box ({training['recipe']} trained on {training['data']}), {self.model}"
+
     def score(self, texts: Sequence[str]) -> list[Prediction]:
         """One prediction a text, in order. A text without a token gets the answer of the empty text."""
         scores = self.submit(texts).result()

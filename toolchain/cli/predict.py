@@ -1,0 +1,85 @@
+"""`toolchain predict`: a sentence in, its label and probability out."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolchain.cli import options
+from toolchain.cli.terminal import escape, excerpt, print_json, say, show
+from toolchain.errors import UsageError
+
+
+def predict(
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TEXT]...", help="Texts in quotes. Without one, a text a line of standard input."),
+    ] = None,
+    bundle: Annotated[Path | None, options.bundle(options.MODEL)] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show what each word did to the label.", rich_help_panel=options.OUTPUT)
+    ] = False,
+    quiet: options.Quiet = False,
+    as_json: Annotated[bool, options.as_json("a list of predictions")] = False,
+) -> None:
+    """Print the label of a text and its probability. Several texts get a line each.
+
+    Examples:
+    toolchain predict "I loved this film."
+    toolchain predict "I loved this film." "I fell asleep." --json
+    toolchain predict < sentences.txt
+    """
+    from toolchain.scoring.scorer import Scorer
+
+    if explain:
+        from toolchain.cli.explain import print_explanations
+
+        print_explanations(texts or _lines(), bundle, as_json)
+        return
+    with Scorer(bundle) as scorer:
+        say(f"model {escape(scorer.name)}")
+        wanted = texts or _lines()
+        _check(wanted)
+        predictions = scorer.score(wanted)
+    if as_json:
+        print_json(
+            [
+                {
+                    "text": text,
+                    "label": prediction.label,
+                    "confidence": prediction.confidence,
+                    "probabilities": dict(zip(scorer.labels, prediction.probabilities, strict=True)),
+                    "tokens": prediction.tokens,
+                    "unknown": prediction.unknown,
+                }
+                for text, prediction in zip(wanted, predictions, strict=True)
+            ]
+        )
+        return
+    widest = max(len(label) for label in scorer.labels)
+    for text, prediction in zip(wanted, predictions, strict=True):
+        show(
+            f"{escape(prediction.label):{widest}}  {prediction.confidence:.4f}  {escape(excerpt(text))}", soft_wrap=True
+        )
+
+
+def _lines() -> list[str]:
+    """The lines of standard input that hold a text. Raises `UsageError` where nobody has sent any."""
+    if sys.stdin.isatty():
+        raise UsageError('no text; name one: toolchain predict "I loved this film.", or send lines to standard input')
+    try:
+        lines = sys.stdin.buffer.read().decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"standard input: byte {error.start + 1:,} is not UTF-8; convert it first") from error
+    return [line for line in lines if line.strip()]
+
+
+def _check(texts: list[str]) -> None:
+    """Raise `UsageError` on a text that says nothing, and where there is no text."""
+    from export.text import is_blank
+
+    if not texts:
+        raise UsageError("standard input: holds no text; expected a text a line")
+    if blank := [number for number, text in enumerate(texts, 1) if is_blank(text)]:
+        raise UsageError(f"text {blank[0]} is blank; a model has nothing to say of it")
