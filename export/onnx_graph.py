@@ -63,8 +63,10 @@ def text_model(
         values_int64s=[PADDING_ID, *range(2, len(classifier.vocabulary))],
         default_int64=UNKNOWN_ID,
     )
-    tokens = _count(graph, graph.node("Not", [_equals(graph, ids, PADDING_ID, "is_padding")], "is_token"), "tokens")
-    _count(graph, _equals(graph, ids, UNKNOWN_ID, "is_unknown"), "unknown")
+    # Up to ONNX Runtime 1.16 ReduceSum refuses an axis of length 0, which a batch of blank texts has.
+    counted = _one_more_column(graph, ids, "counted_ids")
+    tokens = _count(graph, graph.node("Not", [_equals(graph, counted, PADDING_ID, "is_padding")], "is_token"), "tokens")
+    _count(graph, _equals(graph, counted, UNKNOWN_ID, "is_unknown"), "unknown")
     classify = classify or classify_standard
     logits = classify(graph, classifier, *_cut(graph, ids, tokens, classifier.specification.max_tokens))
     graph.node("Softmax", [logits], "probabilities", axis=1)
@@ -285,12 +287,13 @@ def _cut(graph: GraphBuilder, ids: str, lengths: str, max_tokens: int) -> tuple[
     limit = graph.constant("max_tokens", max_tokens, np.int64)
     start, end, axis = (graph.constant(n, [v], np.int64) for n, v in (("zero", 0), ("end", max_tokens), ("time", 1)))
     kept = graph.node("Slice", [ids, start, end, axis], "kept_ids")
-    padded = graph.node(
-        "Pad",
-        [kept, graph.constant("one_column", [0, 0, 0, 1], np.int64), graph.constant("padding", PADDING_ID, np.int64)],
-        "padded_ids",
-    )
-    return padded, graph.node("Min", [lengths, limit], "kept_tokens")
+    return _one_more_column(graph, kept, "padded_ids"), graph.node("Min", [lengths, limit], "kept_tokens")
+
+
+def _one_more_column(graph: GraphBuilder, ids: str, output: str) -> str:
+    """`ids` [N, T] with a column of padding behind them, [N, T + 1]."""
+    columns = graph.constant(f"{output}.columns", [0, 0, 0, 1], np.int64)
+    return graph.node("Pad", [ids, columns, graph.constant(f"{output}.padding", PADDING_ID, np.int64)], output)
 
 
 def _equals(graph: GraphBuilder, ids: str, value: int, output: str) -> str:

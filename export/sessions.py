@@ -1,6 +1,7 @@
 """ONNX Runtime sessions on the provider that was asked for, or an error; never a silent fall back to the CPU."""
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 _SUFFIX = "ExecutionProvider"
 _TF32_OFF = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 
+_MEMORY_PATTERN_RIGHT = (1, 19, 2)
+"""ONNX Runtime 1.14 to 1.18 reuse memory that is still read: a graph with a `Scan` over one state answers wrongly from
+the second batch of a size on (https://github.com/microsoft/onnxruntime/issues/18672)."""
+
 
 # x -> Relu -> y, float[1]: the smallest model every provider can run.
 PROBE = (
@@ -34,6 +39,11 @@ class RuntimeUnavailable(ExportError):
 def cores() -> int:
     """How many processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def runtime_version() -> str:
+    """The version of the installed ONNX Runtime. Raises `RuntimeUnavailable` where there is none."""
+    return str(_onnxruntime().__version__)
 
 
 def installed_providers() -> list[str]:
@@ -61,6 +71,7 @@ def open_session(
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.log_severity_level = 4  # what goes wrong is raised below
+    settings.enable_mem_pattern = _release(ort.__version__) >= _MEMORY_PATTERN_RIGHT
     chosen = [(full_name, {**_TF32_OFF.get(full_name, {}), **(options or {})})]
     if provider != "cpu":
         chosen.append((names["cpu"], {}))  # the string operators run there
@@ -143,11 +154,21 @@ def _onnxruntime() -> Any:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise RuntimeUnavailable(
             "ONNX Runtime is not installed; install it: pip install 'toolchain[cpu]' (or 'toolchain[gpu]')"
         ) from error
+    except Exception as error:  # a SystemError as well, where it was built for another numpy
+        raise RuntimeUnavailable(
+            f"ONNX Runtime is installed and cannot be imported ({_first_line(error)}); before 1.19 it needs "
+            "numpy below 2: pip install 'numpy<2', or pip install --upgrade onnxruntime"
+        ) from error
     return onnxruntime
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """`1.24.0.dev20251031` -> (1, 24, 0)."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
 def _first_line(error: Exception) -> str:

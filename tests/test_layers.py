@@ -30,6 +30,7 @@ PLAIN = (
     "export.text",
     "export.spec",
     "export.bundle",
+    "export.selfcheck",
     "export.sessions",
     "toolchain.corpus.imdb",
     "toolchain.corpus.reviews",

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from export.bundle import Bundle, open_bundle
-from export.sessions import open_session, run_text
+from export.selfcheck import open_for_scoring
+from export.sessions import run_text
 from export.text import Tokenizer, clean
 from toolchain.errors import UsageError
 from toolchain.files.records import MAX_ROW_BYTES
@@ -75,9 +76,8 @@ class Explainer:
     def __init__(self, bundle: str | Path | Bundle | None = None) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle or find_bundle()))
         self.labels = self.bundle.specification.labels
-        file = explain_model(self.bundle)
-        self.model = file.name
-        self._session = open_session(file)
+        self.model = explain_model(self.bundle).name
+        self._session = open_for_scoring(self.bundle, self.model)
 
     def explain(self, texts: Sequence[str]) -> list[Explanation]:
         """One explanation a text, in order. Beside what it returns it holds one batch of texts and arrays."""

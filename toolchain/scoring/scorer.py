@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.bundle import Bundle, open_bundle
-from export.sessions import choose_provider, cores, open_session, run_text
+from export.selfcheck import open_for_scoring
+from export.sessions import choose_provider, cores, run_text
 from export.text import clean
 from toolchain.errors import UsageError
 from toolchain.measures.drift import bundle_reference
@@ -73,9 +74,11 @@ class Scorer:
     On the CPU provider, as many threads as cores (or `threads`) share one session whose operators run on one thread
     each: that is faster than one batch at a time over all cores. Without a bundle it takes that of `find_bundle`. To
     `explain` is to name as many of the strongest words of every text for its label, and as many against it; that takes
-    the bundle's `model.explain.onnx`, on the CPU. Raises `export.bundle.InvalidBundle` on a bundle that is missing or
-    damaged, `export.sessions.RuntimeUnavailable` where the provider cannot be had, and `UsageError` where the bundle
-    lacks the form that is asked for.
+    the bundle's `model.explain.onnx`, on the CPU.
+
+    Raises `export.bundle.InvalidBundle` on a bundle that is missing or damaged, `export.sessions.RuntimeUnavailable`
+    where the provider cannot be had, `export.selfcheck.WrongAnswers` where the runtime does not reproduce the bundle's
+    vectors, and `UsageError` where the bundle lacks the form that is asked for.
     """
 
     def __init__(
@@ -98,7 +101,7 @@ class Scorer:
         on_cpu = self.provider == "cpu"
         self.model = self._choose_explaining(on_cpu, precision) if explain else self._choose_model(on_cpu, precision)
         per_operator = 1 if on_cpu else 0
-        self._session = open_session(self.bundle.file(self.model), self.provider, per_operator, provider_options)
+        self._session = open_for_scoring(self.bundle, self.model, self.provider, per_operator, provider_options)
         self._limits = CPU_LIMITS if on_cpu else ACCELERATOR_LIMITS
         self._workers = ThreadPoolExecutor((threads or cores()) if on_cpu else 1, thread_name_prefix="scorer")
 
