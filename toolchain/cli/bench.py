@@ -12,13 +12,16 @@ from toolchain.errors import UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from toolchain.files.tables import ReadOptions
     from toolchain.judging.bench import Measurement
 
 
+@options.reads_rows
 def bench(
     bundle: Annotated[Path, typer.Option(help="The model.")] = Path("bundle"),
     data: Annotated[str, options.data("Texts: sample, imdb, a folder or file.")] = "sample",
     text_column: Annotated[str | None, options.text_column()] = None,
+    reading: "ReadOptions" = options.READING,
     rows: Annotated[int, typer.Option(min=1, help="The texts are repeated to this many rows.")] = 5000,
     rounds: Annotated[int, typer.Option(min=1, help="Every route takes a turn in each.")] = 3,
     quiet: options.Quiet = False,
@@ -35,7 +38,7 @@ def bench(
     from toolchain.judging.bench import measure
 
     opened = open_bundle(bundle)
-    unique = read_texts(Source(data, text_column))
+    unique = read_texts(Source(data, text_column, reading=reading))
     if not unique:
         raise UsageError(f"{data}: holds no text")
     texts = [unique[index % len(unique)] for index in range(rows)]

@@ -12,16 +12,19 @@ from toolchain.errors import UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from toolchain.files.tables import ReadOptions
     from toolchain.judging.comparison import Comparison
 
 _SHOWN_CHANGES = 5
 
 
+@options.reads_rows
 def compare(
     old: Annotated[Path, typer.Argument(help="Folder with the bundle that is in use.")],
     new: Annotated[Path, typer.Argument(help="Folder with the bundle that is to replace it.")],
     file: Annotated[str, typer.Argument(metavar="FILE", help="Reviews: a CSV, JSONL or Parquet file.")],
     text_column: Annotated[str | None, options.text_column(options.INPUT)] = None,
+    reading: "ReadOptions" = options.READING,
     label_column: Annotated[
         str | None,
         options.true_label_column(options.INPUT),
@@ -76,7 +79,7 @@ def compare(
         if not out.absolute().parent.is_dir():
             raise UsageError(f"--out {out}: {out.parent} is not a folder")
     wanted = Options(
-        text_column=text_column,
+        **{**vars(reading), "text_column": text_column},
         label_column=label_column,
         label_map=label_map,
         limit=limit,

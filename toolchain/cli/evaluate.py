@@ -10,15 +10,18 @@ from toolchain.cli.terminal import escape, print_json, say, show, show_excerpt, 
 from toolchain.errors import UsageError
 
 if TYPE_CHECKING:
+    from toolchain.files.tables import ReadOptions
     from toolchain.judging.evaluation import Evaluation
 
 
+@options.reads_rows
 def evaluate(
     data: Annotated[
         str,
         options.data("imdb, sample, an aclImdb folder, or a CSV/JSONL file with labels.", options.INPUT),
     ],
     text_column: Annotated[str | None, options.text_column(options.INPUT)] = None,
+    reading: "ReadOptions" = options.READING,
     label_column: Annotated[str | None, options.label_column(options.INPUT)] = None,
     label_map: Annotated[str | None, options.label_map(options.INPUT)] = None,
     snapshot: Annotated[
@@ -60,7 +63,7 @@ def evaluate(
         raise UsageError("--snapshot and --bundle: name one of them")
     if reliability and reliability.suffix.lower() != ".png":
         raise UsageError(f"--reliability {reliability}: expected a name that ends in .png")
-    source = Source(data, text_column, label_column, label_map=label_map)
+    source = Source(data, text_column, label_column, label_map=label_map, reading=reading)
     if bundle:
         with Scorer(bundle, provider) as scorer:
             reviews = read_test_reviews(source)

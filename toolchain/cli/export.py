@@ -11,6 +11,7 @@ from toolchain.cli.verify import say_comparison
 from toolchain.errors import UsageError
 
 if TYPE_CHECKING:
+    from toolchain.files.tables import ReadOptions
     from toolchain.release.release import Shrinkage
 
 
@@ -20,6 +21,7 @@ def _complete_format(incomplete: str) -> list[str]:
     return options.completing(*FORMATS)(incomplete)
 
 
+@options.reads_rows
 def export(
     snapshot: Annotated[Path, typer.Option(help="Folder with the snapshot.", rich_help_panel=options.MODEL)] = Path(
         "snapshot"
@@ -58,6 +60,8 @@ def export(
         str,
         options.data("Real text for the proof: sample, imdb, a folder or file.", options.QUALITY),
     ] = "sample",
+    text_column: Annotated[str | None, options.text_column(options.QUALITY)] = None,
+    reading: "ReadOptions" = options.READING,
     force: Annotated[
         bool,
         typer.Option(
@@ -89,7 +93,7 @@ def export(
         raise UsageError(f"--vocabulary {vocabulary}: a shrunk bundle alone has a shorter one; add --shrink")
     entries = (vocabulary or SHRUNK_ENTRIES) if shrink else None
     loaded = load_snapshot(snapshot)
-    texts = read_texts(Source(data))
+    texts = read_texts(Source(data, text_column, reading=reading))
     say(f"exporting {escape(str(snapshot))} …")
     try:
         verification = export_snapshot(

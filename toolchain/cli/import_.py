@@ -9,9 +9,11 @@ from toolchain.cli import options
 from toolchain.cli.terminal import escape, print_json, say, show, warn
 
 if TYPE_CHECKING:
+    from toolchain.files.tables import ReadOptions
     from toolchain.models.importing import Deviation
 
 
+@options.reads_rows
 def import_(
     state_dict: Annotated[
         Path,
@@ -39,6 +41,7 @@ def import_(
         ),
     ] = None,
     text_column: Annotated[str | None, options.text_column(options.QUALITY)] = None,
+    reading: "ReadOptions" = options.READING,
     out: Annotated[Path, typer.Option(help="Folder for the snapshot.", rich_help_panel=options.OUTPUT)] = Path(
         "snapshot"
     ),
@@ -71,7 +74,7 @@ def import_(
         from toolchain.corpus.reviews import Source, read_texts
 
         say(f"measuring on {escape(sample)} …")
-        deviation = measure_deviation(imported.snapshot, read_texts(Source(sample, text_column)))
+        deviation = measure_deviation(imported.snapshot, read_texts(Source(sample, text_column, reading=reading)))
         if not as_json:
             print_deviation(deviation)
     save_snapshot(imported.snapshot, out)

@@ -1,13 +1,18 @@
 """The options that several commands share, the panels of their help, and what option values mean."""
 
 import csv
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from toolchain.cli.terminal import be_quiet
 from toolchain.errors import UsageError
+
+if TYPE_CHECKING:
+    from toolchain.files.tables import ReadOptions
 
 # The panels of --help.
 INPUT, OUTPUT, MODEL, QUALITY, RUN = "Input", "Output", "Model", "Quality", "Run"
@@ -31,6 +36,56 @@ Quiet = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+
+
+READ_BY: Mapping[str, tuple[Any, Any]] = {
+    "encoding": (
+        Annotated[
+            str | None,
+            typer.Option(
+                help="Of the input, such as latin-1. Default: UTF-8, or UTF-16 by its mark.", rich_help_panel=INPUT
+            ),
+        ],
+        None,
+    ),
+    "delimiter": (
+        Annotated[
+            str | None,
+            typer.Option(help="Of a CSV: , ; | or \\t. Default: found in its header.", rich_help_panel=INPUT),
+        ],
+        None,
+    ),
+}
+"""How a file of rows is read: fields of `toolchain.files.tables.ReadOptions`, each as an option and its default."""
+
+READING: "ReadOptions" = cast(Any, None)
+"""The default of a command's parameter `reading`, which stands for the options that `reads_rows` puts there."""
+
+
+def reads_rows(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that reads files of rows: in place of its parameter `reading` it has the options that say how, and it
+    gets what they say as `toolchain.files.tables.ReadOptions`."""
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name != "reading":
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        for option, (annotation, default) in READ_BY.items():
+            kind = inspect.Parameter.KEYWORD_ONLY
+            parameters.append(inspect.Parameter(option, kind, default=default, annotation=annotation))
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        from toolchain.files.tables import ReadOptions
+
+        given = {option: values.pop(option) for option in READ_BY}
+        if given["delimiter"] is not None:
+            given["delimiter"] = given["delimiter"].replace("\\t", "\t")
+        command(**values, reading=ReadOptions(**given))
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
 
 
 def as_json(what: str, panel: str | None = RUN) -> Any:

@@ -1,17 +1,22 @@
 """`toolchain report`: what was scored, as one HTML page."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toolchain.cli import options
 from toolchain.cli.terminal import escape, say, warn
 
+if TYPE_CHECKING:
+    from toolchain.files.tables import ReadOptions
 
+
+@options.reads_rows
 def report(
     file: Annotated[Path, typer.Argument(help="What toolchain score has written.")],
     text_column: Annotated[str | None, options.text_column(options.INPUT)] = None,
+    reading: "ReadOptions" = options.READING,
     label_column: Annotated[
         str | None,
         options.true_label_column(options.INPUT),
@@ -55,6 +60,7 @@ def report(
             label_column,
             shown.update,
             label_map,
+            reading,
         )
     if survey.label_warning:
         warn(survey.label_warning)

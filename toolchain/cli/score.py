@@ -13,32 +13,21 @@ from toolchain.cli.terminal import console, escape, excerpt, fail, interrupted, 
 from toolchain.errors import UsageError
 
 if TYPE_CHECKING:
+    from toolchain.files.tables import ReadOptions
     from toolchain.scoring.batch import Outcome
     from toolchain.scoring.job import Options
     from toolchain.scoring.ray.engine import Cluster, Model
     from toolchain.scoring.scorer import Scorer
 
 
+@options.reads_rows
 def score(
     inputs: Annotated[
         list[str],
         typer.Argument(metavar="INPUT", help="CSV, JSONL or Parquet files, or folders of them; - is standard input."),
     ],
     text_column: Annotated[str | None, options.text_column(options.INPUT)] = None,
-    encoding: Annotated[
-        str | None,
-        typer.Option(
-            help="Of the input, such as latin-1; the output is UTF-8. Default: UTF-8, or UTF-16 by its mark.",
-            rich_help_panel=options.INPUT,
-        ),
-    ] = None,
-    delimiter: Annotated[
-        str | None,
-        typer.Option(
-            help="Of a CSV: , ; | or \\t. Default: found in its header; kept in the output.",
-            rich_help_panel=options.INPUT,
-        ),
-    ] = None,
+    reading: "ReadOptions" = options.READING,
     max_row_bytes: Annotated[
         int, typer.Option(min=1024, help="Longer rows are rejected.", rich_help_panel=options.INPUT)
     ] = options.MAX_ROW_BYTES,
@@ -192,7 +181,7 @@ def score(
     from toolchain.scoring.scorer import Scorer, find_bundle
 
     wanted = Options(
-        text_column=text_column,
+        **{**vars(reading), "text_column": text_column, "max_row_bytes": max_row_bytes},
         on_error=on_error,
         max_rejects=options.share("--max-rejects", max_rejects),
         resume=resume,
@@ -205,9 +194,6 @@ def score(
         id_column=id_column,
         limit=limit,
         explain=explain,
-        encoding=encoding,
-        delimiter=delimiter and delimiter.replace("\\t", "\t"),
-        max_row_bytes=max_row_bytes,
     )
     if engine == "local" and (address or workers or gpus_per_worker or merge):
         raise UsageError("--address, --workers, --gpus-per-worker and --merge are for --engine ray")

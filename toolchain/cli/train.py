@@ -13,6 +13,7 @@ from toolchain.cli.terminal import escape, fail, print_json, say, warn
 from toolchain.errors import UsageError
 
 if TYPE_CHECKING:
+    from toolchain.files.tables import ReadOptions
     from toolchain.training.loops import Epoch
 
 _MANY_SUSPECTS = 0.05  # beyond it the model is at fault, not the labels
@@ -46,6 +47,7 @@ def _wrong_config(message: str) -> typer.Exit:
     return typer.Exit(2)
 
 
+@options.reads_rows
 def train(
     recipe: Annotated[
         str,
@@ -71,6 +73,7 @@ def train(
         options.data("imdb, sample, an aclImdb folder, or a CSV/JSONL file.", options.DATA),
     ] = "imdb",
     text_column: Annotated[str | None, options.text_column(options.DATA)] = None,
+    reading: "ReadOptions" = options.READING,
     label_column: Annotated[str | None, options.label_column(options.DATA)] = None,
     label_map: Annotated[str | None, options.label_map(options.DATA)] = None,
     group_column: Annotated[
@@ -188,7 +191,7 @@ def train(
     if unlabelled and not chosen.vector_epochs:
         raise UsageError(f"--unlabelled: the recipe {recipe} makes no use of it; use --recipe gru-lm, or leave it out")
     loaded_teacher = load_snapshot(teacher) if teacher else None
-    source = Source(data, text_column, label_column, test_data, group_column, unlabelled, label_map)
+    source = Source(data, text_column, label_column, test_data, group_column, unlabelled, label_map, reading)
     corpus = load_corpus(source, chosen, seed)
     for warning in corpus.warnings:
         warn(warning)

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from export.parity import Comparison
+    from toolchain.files.tables import ReadOptions
 
 
+@options.reads_rows
 def verify(
     bundle: Annotated[Path, typer.Argument(help="Folder with the bundle.")] = Path("bundle"),
     snapshot: Annotated[
@@ -26,6 +28,7 @@ def verify(
         options.data("Real text as well: sample, imdb, a folder or file."),
     ] = None,
     text_column: Annotated[str | None, options.text_column()] = None,
+    reading: "ReadOptions" = options.READING,
     provider: Annotated[str, options.provider()] = "cpu",
     quiet: options.Quiet = False,
     as_json: Annotated[bool, options.as_json("the result", None)] = False,
@@ -49,7 +52,7 @@ def verify(
     if data:
         from toolchain.corpus.reviews import Source, read_texts
 
-        texts = read_texts(Source(data, text_column))
+        texts = read_texts(Source(data, text_column, reading=reading))
     verification = verify_bundle(opened, loaded, texts, provider, say_comparison)
     if as_json:
         print_json(verification.to_json())

@@ -161,8 +161,9 @@ def read_unlabelled(source: Source) -> list[str]:
     if not path.is_dir():
         texts = _read_texts(path, source)
     else:
+        coding = source.reading.encoding or "utf-8"
         folder = path / "train" / "unsup" if (path / "train" / "unsup").is_dir() else path
-        texts = [clean(file.read_text(encoding="utf-8", errors="replace")) for file in sorted(folder.rglob("*.txt"))]
+        texts = [clean(file.read_text(coding, errors="replace")) for file in sorted(folder.rglob("*.txt"))]
     if not texts:
         raise UsageError(f"--unlabelled {path}: holds no text; expected a folder of .txt files or a file of rows")
     return texts

@@ -7,6 +7,7 @@ from typing import Any
 
 from export.bundle import Bundle, sha256
 from toolchain.errors import UsageError
+from toolchain.files.tables import ReadOptions
 from toolchain.measures.drift import CONFIDENCE, LABELS, MIN_TEXTS, TOKENS, UNKNOWN, Shift, bundle_reference
 from toolchain.measures.metrics import ClassMetrics, class_metrics
 from toolchain.measures.thresholds import Curves
@@ -65,6 +66,7 @@ def write_report(
     label_column: str | None = None,
     progress: Progress = lambda done, total: None,
     label_map: str | None = None,
+    reading: ReadOptions | None = None,
 ) -> Survey:
     """Write the report on a file that `toolchain score` has written with `bundle`; give what was counted.
 
@@ -76,7 +78,7 @@ def write_report(
     if out.exists() and out.samefile(source):
         raise UsageError(f"{out}: is the scored file itself; name another place: -o FILE.html")
     run = None if summary is None else read_run(summary, source)
-    survey = survey_file(source, bundle, text_column, label_column, progress, label_map)
+    survey = survey_file(source, bundle, text_column, label_column, progress, label_map, reading)
     write_page(report_page(survey, bundle, run), out)
     return survey
 

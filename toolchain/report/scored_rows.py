@@ -208,6 +208,7 @@ def survey_file(
     label_column: str | None = None,
     progress: Progress = lambda done, total: None,
     label_map: str | None = None,
+    reading: ReadOptions | None = None,
 ) -> Survey:
     """Read a CSV, JSONL or Parquet file that `toolchain score` has written with this bundle.
 
@@ -217,7 +218,7 @@ def survey_file(
     """
     labels = bundle.specification.labels
     with ExitStack() as stack:
-        table = _open(source, stack)
+        table = _open(source, reading or ReadOptions(), stack)
         layout = find_layout(table.reader, labels, text_column, label_column)
         if label_map is not None and layout.label is None:
             find_column(table.reader, None, LABEL_COLUMNS, "--label-column NAME")
@@ -238,10 +239,10 @@ def survey_file(
     return survey
 
 
-def _open(source: str, stack: ExitStack) -> Table:
+def _open(source: str, reading: ReadOptions, stack: ExitStack) -> Table:
     if not Path(source).is_file():
         raise UsageError(f"{source}: no such file; expected one that toolchain score has written")
-    return open_table(source, ReadOptions(), stack, wanted=("prediction",))
+    return open_table(source, reading, stack, wanted=("prediction",))
 
 
 def find_layout(reader: Reader, labels: Sequence[str], text_column: str | None, label_column: str | None) -> Layout:
