@@ -84,11 +84,14 @@ format: $(READY)  ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The same commit gives the same bytes: no time but the commit's goes in, and constraints.txt pins hatchling.
+# The same commit gives the same bytes: what it holds and nothing that lies about, no time but the commit's, and
+# constraints.txt pins hatchling.
 dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --pretty=%ct)
 dist: $(READY)  ## build the wheel and the sdist into dist/
-	rm -rf dist
-	$(BIN)/python -m hatchling build -d dist -t sdist -t wheel
+	rm -rf dist build/source
+	mkdir -p build/source
+	git archive HEAD | tar -x -C build/source
+	cd build/source && ../../$(BIN)/python -m hatchling build -d ../../dist -t sdist -t wheel
 
 # In an environment of its own: beside Ray, what it brings along would make every process of Ray start two seconds later.
 sbom: $(READY)  ## list what an installation brings along, with licences, in sbom.json

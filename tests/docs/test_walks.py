@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import LANGUAGES, ROOT, TESTED, Block, blocks, name
+from tests.environment import link_environment
 
 # These begin in a fresh clone. The others find a model, its bundle and some reviews there already.
 WALKS = ("docs/get-started.md", "docs/walkthrough.md", "README.ko.md")
@@ -32,10 +33,7 @@ def clone(tmp_path: Path) -> Path:
     """A copy of the project as a clone would be, whose environment is made already."""
     folder = tmp_path / "clone"
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*MADE, *OURS), symlinks=True)
-    (folder / ".venv").mkdir()
-    for part in ("bin", "lib", "pyvenv.cfg"):
-        (folder / ".venv" / part).symlink_to(Path(sys.prefix) / part)
-    (folder / ".venv" / ".ready").touch()
+    link_environment(folder)
     return folder
 
 

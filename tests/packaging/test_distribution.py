@@ -14,7 +14,6 @@ import tomllib
 import venv
 import zipfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -22,9 +21,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.packaging.conftest import ROOT, Distribution, build
 from toolchain import __version__
 
-ROOT = Path(__file__).parents[2]
 TOOLS = Path(sys.executable).parent
 TYPED = """
 from toolchain import Prediction, Scorer
@@ -40,33 +39,6 @@ from toolchain import Scorer
 with Scorer("bundle") as scorer:
     scorer.score(["fine"])[0].confidence.upper()
 """
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """What `make dist` builds."""
-
-    wheel: Path
-    sdist: Path
-
-    def unpack(self, folder: Path) -> Path:
-        with tarfile.open(self.sdist) as archive:
-            archive.extractall(folder, filter="data")
-        (project,) = folder.iterdir()
-        return project
-
-
-def build(project: Path, out: Path, umask: int = 0o022) -> Distribution:
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-d", out, "-t", "sdist", "-t", "wheel"],
-        cwd=project,
-        env={**os.environ, "SOURCE_DATE_EPOCH": "1700000000"},
-        umask=umask,
-        stdout=subprocess.DEVNULL,
-        check=True,
-    )
-    (wheel,), (sdist,) = out.glob("*.whl"), out.glob("*.tar.gz")
-    return Distribution(wheel, sdist)
 
 
 def needed(requirements: Iterable[Requirement], found: set[str] | None = None) -> set[str]:
@@ -98,11 +70,6 @@ def requirements_of(wheel: Path, *extras: str) -> list[Requirement]:
 
 
 @pytest.fixture(scope="module")
-def dist(tmp_path_factory: pytest.TempPathFactory) -> Distribution:
-    return build(ROOT, tmp_path_factory.mktemp("dist"))
-
-
-@pytest.fixture(scope="module")
 def installed(dist: Distribution, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of an empty environment that got the wheel with `[cpu]`: what it declares, and nothing else.
 
@@ -111,7 +78,8 @@ def installed(dist: Distribution, tmp_path_factory: pytest.TempPathFactory) -> P
     home = tmp_path_factory.mktemp("environment")
     venv.create(home)
     here, there = (
-        Path(sysconfig.get_path("purelib", vars={"base": base, "platbase": base})) for base in (sys.prefix, str(home))
+        Path(sysconfig.get_path("purelib", vars={"base": base, "platbase": base})).resolve()
+        for base in (sys.prefix, str(home))
     )
     for name in needed(requirements_of(dist.wheel, "cpu")):
         for file in metadata.files(name) or []:
@@ -160,18 +128,11 @@ def test_other_times_rights_and_places_build_the_same_bytes(dist: Distribution, 
     assert again.sdist.read_bytes() == dist.sdist.read_bytes()
 
 
-def test_the_sdist_holds_what_the_tests_need(dist: Distribution) -> None:
+def test_the_sdist_holds_what_is_tracked_and_nothing_that_lies_about(dist: Distribution) -> None:
     with tarfile.open(dist.sdist) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    sources = [path for folder in ("tests", "data", "docs", "benchmarks") for path in (ROOT / folder).glob("*.*")]
-    files = {path.relative_to(ROOT).as_posix() for path in sources} | {
-        "Makefile",
-        "constraints.txt",
-        ".ci/run",
-        "LICENSE",
-    }
-    assert files <= names
-    assert not [name for name in names if name.startswith((".git/", ".venv", "dist/")) or name.endswith(".pyc")]
+        names = sorted(name.partition("/")[2] for name in archive.getnames())
+    assert names == sorted([*dist.tracked, "PKG-INFO"])
+    assert {"Makefile", "constraints.txt", ".ci/run", "LICENSE", "tests/conftest.py", "docs/index.md"} <= set(names)
 
 
 # --- installed -------------------------------------------------------------------------------------------------------

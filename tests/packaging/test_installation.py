@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.packaging.conftest import ROOT, Distribution
 
 
 def run(code: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -17,14 +17,11 @@ def run(code: str, path: Path | None = None) -> subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
-    (built,) = folder.glob("toolchain-*.whl")
-    with zipfile.ZipFile(built) as archive:
-        archive.extractall(folder / "installed")
-    return folder / "installed"
+def wheel(dist: Distribution, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("installed")
+    with zipfile.ZipFile(dist.wheel) as archive:
+        archive.extractall(folder)
+    return folder
 
 
 def test_the_sample_is_found_in_an_installed_wheel(wheel: Path) -> None:
