@@ -32,7 +32,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(READY)  ## train on the embedded sample, export, verify, score, and show the results
-	$(BIN)/toolchain train --recipe gru --data sample --epochs 6 --out demo/snapshot
+	$(BIN)/toolchain train --recipe gru --data sample --epochs 6 --out demo/snapshot --overwrite
 	$(BIN)/toolchain export --format all --snapshot demo/snapshot --out demo/bundle
 	$(BIN)/toolchain verify demo/bundle --snapshot demo/snapshot --data sample
 	$(BIN)/toolchain score data/reviews.csv data/reviews.jsonl --bundle demo/bundle --out demo

@@ -23,6 +23,8 @@ EXPLAIN_VECTORS = "vectors.explain.jsonl"
 CARD = "README.md"
 
 _MAX_MANIFEST_BYTES = 16 * 2**20
+_OF_THE_DESKTOP = {".DS_Store", "Thumbs.db"}
+"""What file managers leave in a folder that was looked at."""
 
 
 class InvalidBundle(ExportError):
@@ -122,9 +124,13 @@ def open_bundle(folder: Path) -> Bundle:
 
 @contextmanager
 def publishing(folder: Path) -> Iterator[Path]:
-    """A room beside `folder` to write a bundle in; it becomes `folder`, replacing it whole, if the block ends well."""
-    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidBundle(f"{folder}: exists and is not a bundle; name another place: --out FOLDER")
+    """A room beside `folder` to write a bundle in; it becomes `folder`, replacing it whole, if the block ends well.
+
+    A link stays, and the folder that it leads to is replaced. Raises `InvalidBundle` where `folder` holds anything else
+    than a bundle.
+    """
+    _check_replaceable(folder)
+    folder = Path(os.path.realpath(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     room = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
@@ -142,6 +148,26 @@ def publishing(folder: Path) -> Iterator[Path]:
             room.rename(folder)
     finally:
         shutil.rmtree(room, ignore_errors=True)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raise `InvalidBundle` unless `folder` is absent, empty, or a bundle without a file that its manifest lacks."""
+    if not folder.exists():
+        return
+    names = {path.name for path in folder.iterdir()} - _OF_THE_DESKTOP if folder.is_dir() else {folder.name}
+    if not names:
+        return
+    try:
+        others = names - {MANIFEST, *open_bundle(folder).files}
+    except InvalidBundle as error:
+        raise InvalidBundle(
+            f"{folder}: exists and is not a bundle that can be read; name another place: --out FOLDER, or remove it"
+        ) from error
+    if others:
+        raise InvalidBundle(
+            f"{folder}: holds {min(others)}, which is not the bundle's and would be lost; move it, or name another "
+            "place: --out FOLDER"
+        )
 
 
 def write_manifest(room: Path, specification: Specification, about: Mapping[str, Any]) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from selenium import webdriver
 
 from examples.tests.headless import browsing
-from export.bundle import open_bundle
 from toolchain.report.report import write_report
 from toolchain.scoring.job import Options, score_file
 from toolchain.scoring.scorer import Scorer
@@ -30,7 +29,7 @@ def take(bundle: Path) -> None:
         with Scorer("bundle", "cpu") as scorer:
             score_file(scorer, str(ROOT / "data" / "sample_test.csv"), "reviews.scored.csv", Options())
         page = Path(scratch) / "report.html"
-        write_report("reviews.scored.csv", page, open_bundle(Path("bundle")))
+        write_report("reviews.scored.csv", str(page), Path("bundle"))
         with browsing(Path(scratch)) as driver:
             driver.get(page.as_uri())
             for name, (scheme, heading, height) in PICTURES.items():

@@ -144,7 +144,7 @@ def hostile_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer.writerow([ATTACK, "text", "label", "prediction", "confidence"])
         for number, text in enumerate(HOSTILE * 2):
             writer.writerow([text[:100_000], text, LABELS[number % 2], LABELS[number % 3 % 2], 0.5 + number / 100])
-    write_report(file.name, folder / "report.html", bundle)
+    write_report(file.name, str(folder / "report.html"), bundle.folder)
     return folder / "report.html"
 
 

@@ -117,7 +117,7 @@ def test_a_packed_file_gives_the_packed_output_of_the_plain_one(
     assert UNPACK[suffix](output.read_bytes()) == plain
     rejects = (tmp_path / f"reviews.csv{suffix}.rejected.jsonl").read_bytes()
     assert [json.loads(line)["line"] for line in rejects.splitlines()] == [5, 15, 25, 35, 45, 55]
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 @suffixes
@@ -323,6 +323,7 @@ def test_another_delimiter_is_wrong_use() -> None:
 
 def test_folders_and_patterns_stand_for_the_files_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["b.csv", "a.jsonl.gz", "c.TSV", "b.scored.csv", "a.scored.jsonl.gz", "b.csv.rejected.jsonl", "notes.txt"]
+    names += ["b.scored.csv.meta.json", "a.scored.jsonl.gz.meta.json"]
     for name in [*names, "deep/d.csv", "[odd].csv"]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -348,7 +349,10 @@ def test_a_folder_is_scored_file_by_file_into_a_folder(bundle: Path, tmp_path: P
     for _ in range(2):  # the second time beside the first one's outputs
         subprocess.run([*command, "--bundle", str(bundle), "--json"], check=True, env=environment, capture_output=True)
         names = sorted(path.name for path in (tmp_path / "out").iterdir())
-        assert names == ["a.csv.rejected.jsonl", "a.scored.csv", "b.scored.jsonl.gz"]
+        assert [name for name in names if not name.endswith(".meta.json")] == [
+            *("a.csv.rejected.jsonl", "a.scored.csv", "b.scored.jsonl.gz")
+        ]
+        assert len(names) == 5
 
 
 @pytest.mark.parametrize(

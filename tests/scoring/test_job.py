@@ -219,8 +219,9 @@ def test_rows_in_are_rows_scored_and_rows_rejected_with_their_reason(scorer: Sco
         assert reason in reject["reason"]
         assert (bytes.fromhex(reject["row_hex"]) if "row_hex" in reject else reject["row"].encode()) == row
     assert [sorted(reject) for reject in rejects] == [
-        ["file", "line", "reason", "row_hex" if b"\xe9" in row else "row"] for row, _ in bad.values()
+        ["bundle", "file", "line", "reason", "row_hex" if b"\xe9" in row else "row"] for row, _ in bad.values()
     ]
+    assert {reject["bundle"] for reject in rejects} == {scorer.bundle.identity}
 
 
 def test_an_object_without_a_text_is_rejected_with_what_it_holds_instead(scorer: Scorer, tmp_path: Path) -> None:
@@ -277,7 +278,7 @@ def test_an_output_over_its_own_input_is_refused(scorer: Scorer, tmp_path: Path)
     source = tmp_path / "in.csv"
     source.write_bytes(b"id,text\n1,good\n")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UsageError, match="is the input itself"):
+    with pytest.raises(UsageError, match="is an input itself"):
         score_file(scorer, str(source), str(tmp_path / "folder" / ".." / "in.csv"), Options())
     assert source.read_bytes() == b"id,text\n1,good\n"
 
@@ -302,9 +303,11 @@ def test_the_command_puts_the_scored_rows_beside_the_input_and_adds_up(bundle: P
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "more.jsonl",
         "more.scored.jsonl",
+        "more.scored.jsonl.meta.json",
         "reviews.csv",
         "reviews.csv.rejected.jsonl",
         "reviews.scored.csv",
+        "reviews.scored.csv.meta.json",
     ]
 
 
@@ -339,7 +342,7 @@ def test_several_inputs_go_to_a_folder_and_never_to_one_file(bundle: Path, tmp_p
     (tmp_path / "other.csv").write_bytes(b"text\ngood\n")
     result = command("a/in.csv", "other.csv", "-o", "out", "--bundle", bundle, cwd=tmp_path)
     assert result.returncode == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["in.scored.csv", "other.scored.csv"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.csv")) == ["in.scored.csv", "other.scored.csv"]
     refused = command("other.csv", "a/in.csv", "b/in.csv", "-o", "new", "--bundle", bundle, cwd=tmp_path)
     assert refused.returncode == 2
     assert "new/in.scored.csv" in error_line(refused)

@@ -186,7 +186,7 @@ def test_a_summary_that_cannot_be_written_is_known_before_the_run(onnx_bundle: P
     (tmp_path / "in.csv").write_bytes(b"text\ngood\n")
     result = score_command("in.csv", "--bundle", onnx_bundle, "--summary", "no/where.json", cwd=tmp_path)
     assert result.returncode == 2
-    assert "error: --summary no/where.json: no is not a folder" in result.stderr
+    assert "error: no/where.json: no is not a folder; name another place: --summary" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 
 

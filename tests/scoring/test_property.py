@@ -97,6 +97,9 @@ _json_lines = st.lists(
 )
 
 
+OURS = (".rejected.jsonl", ".meta.json")
+
+
 def score(scorer: Scorer, name: str, head: bytes, lines: list[Line]) -> tuple[bytes, list[dict[str, object]]]:
     """Score the file that `lines` make -> its output and its rejects; every row is in one of them."""
     with tempfile.TemporaryDirectory() as folder:
@@ -106,7 +109,7 @@ def score(scorer: Scorer, name: str, head: bytes, lines: list[Line]) -> tuple[by
         rejects = [json.loads(x) for x in Path(summary.rejects).read_bytes().splitlines()] if summary.rejects else []
         assert summary.rows == summary.scored + summary.rejected
         assert summary.rejected == len(rejects)
-        assert sorted(path.name for path in Path(folder).iterdir() if "rejected" not in path.name) == sorted(
+        assert sorted(path.name for path in Path(folder).iterdir() if not path.name.endswith(OURS)) == sorted(
             [name] + ([output.name] if head or summary.scored else [])
         )
         return output.read_bytes() if output.exists() else b"", rejects

@@ -22,6 +22,7 @@ import toolchain.scoring.job
 from toolchain.cli.app import app
 from toolchain.corpus.reviews import read_reviews
 from toolchain.errors import UsageError
+from toolchain.files.outputs import record_path
 from toolchain.scoring.job import Interrupted, Options, Summary, score_file
 from toolchain.scoring.journal import JOURNAL
 from toolchain.scoring.scorer import Scorer
@@ -49,6 +50,9 @@ threading.Thread(target=stop, args=(Path(journal), int(windows), float(delay), i
 app(["score", *sys.argv[6:]], prog_name="toolchain")
 """
 
+TIME = "1700000000"
+"""`SOURCE_DATE_EPOCH` of every run: the time in a record is all in which two of them differ."""
+
 
 def write_rows(path: Path, texts: list[str], rows: int) -> Path:
     """`rows` rows that repeat the first words of `texts`; every 50th has no text."""
@@ -72,6 +76,7 @@ def score(*arguments: str | Path, window: int = WINDOW) -> Result:
     """`toolchain score` with small windows, from its beginning or from where a process left it to its end."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(toolchain.scoring.job, "WINDOW_ROWS", window)
+        patch.setenv("SOURCE_DATE_EPOCH", TIME)
         return CliRunner().invoke(app, ["score", *map(str, arguments)])
 
 
@@ -86,7 +91,12 @@ def stopped(
         text=True,
         check=False,
         timeout=120,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "OMP_NUM_THREADS": "1",
+            "SOURCE_DATE_EPOCH": TIME,
+        },
     )
 
 
@@ -144,6 +154,9 @@ def test_a_killed_job_goes_on_where_it_was_and_ends_as_an_undisturbed_one(
     assert (summary["rows"], summary["scored"], summary["rejected"]) == (ROWS, ROWS - ROWS // 50, ROWS // 50)
     assert output.read_bytes() == (undisturbed[suffix] / output.name).read_bytes()
     assert not parts(output).exists()
+    if suffix != ".parquet":
+        recorded = [record_path(each).read_bytes() for each in (output, undisturbed[suffix] / output.name)]
+        assert recorded[0] == recorded[1]
     lines = [json.loads(line) for line in rejects(output).read_bytes().splitlines()]
     assert lines == [json.loads(line) for line in rejects(undisturbed[suffix] / output.name).read_bytes().splitlines()]
 

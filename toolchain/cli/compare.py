@@ -7,7 +7,6 @@ import typer
 
 from toolchain.cli import options
 from toolchain.cli.terminal import escape, print_json, say, show, show_excerpt, warn
-from toolchain.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,7 +33,7 @@ def compare(
         int | None, typer.Option(min=1, help="Compare on the first rows alone.", rich_help_panel=options.INPUT)
     ] = None,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--out",
             "-o",
@@ -43,6 +42,7 @@ def compare(
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
+    overwrite: options.Overwrite = False,
     provider: Annotated[str, options.provider(options.MODEL)] = "auto",
     max_rejects: Annotated[str, options.max_rejects(options.QUALITY)] = "10%",
     max_changed: Annotated[
@@ -74,10 +74,11 @@ def compare(
 
     allowed = None if max_changed is None else options.share("--max-changed", max_changed)
     if out is not None:
-        from toolchain.report.comparison_page import write_comparison  # tells at once what is not installed
+        from toolchain.files.outputs import check, placed
+        from toolchain.report.comparison_page import PAGE, write_comparison  # tells at once what is not installed
 
-        if not out.absolute().parent.is_dir():
-            raise UsageError(f"--out {out}: {out.parent} is not a folder")
+        out = placed(out, PAGE)
+        check(out, PAGE, overwrite, [file])
     wanted = Options(
         **{**vars(reading), "text_column": text_column},
         label_column=label_column,
@@ -95,7 +96,7 @@ def compare(
         print_comparison(comparison)
     if out is not None:
         write_comparison(comparison, out)
-        say(f"page: {escape(str(out))}")
+        say(f"page: {escape(out)}")
     comparison.check(wanted.max_rejects, allowed)
 
 
@@ -141,6 +142,7 @@ def _sides_table(comparison: "Comparison") -> "Table":
     sides = (comparison.old, comparison.new)
     rows = {
         "bundle": [escape(side.bundle) for side in sides],
+        "identity": [f"{side.identity[:12]}…" for side in sides],
         "reviews a second": [f"{side.rows_per_second:,.0f}" for side in sides],
         "size of its file": [f"{side.model_bytes / 1e6:,.2f} MB" for side in sides],
         "words it knows": [f"{side.vocabulary:,}" for side in sides],

@@ -32,17 +32,18 @@ def evaluate(
     ] = None,
     provider: Annotated[str, options.provider(options.MODEL)] = "auto",
     predictions: Annotated[
-        Path | None, typer.Option(help="Write every prediction to this CSV file.", rich_help_panel=options.OUTPUT)
+        str | None, typer.Option(help="Write every prediction to this CSV file.", rich_help_panel=options.OUTPUT)
     ] = None,
     mistakes: Annotated[
         int, typer.Option(min=0, help="Show this many of the worst mistakes.", rich_help_panel=options.OUTPUT)
     ] = 5,
     reliability: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="FILE.png", help="Draw accuracy by confidence to this file.", rich_help_panel=options.OUTPUT
         ),
     ] = None,
+    overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     as_json: Annotated[bool, options.as_json("the result")] = False,
 ) -> None:
@@ -55,23 +56,34 @@ def evaluate(
     from export.forms import softmax
     from toolchain.cli.progress import progress
     from toolchain.corpus.reviews import Source, read_test_reviews
-    from toolchain.judging.evaluation import evaluate_reviews, write_predictions
+    from toolchain.files.outputs import check, placed
+    from toolchain.judging.evaluation import PREDICTIONS, evaluate_reviews, write_predictions
     from toolchain.models.snapshot import load_snapshot
     from toolchain.scoring.scorer import Scorer
 
     if snapshot and bundle:
         raise UsageError("--snapshot and --bundle: name one of them")
-    if reliability and reliability.suffix.lower() != ".png":
-        raise UsageError(f"--reliability {reliability}: expected a name that ends in .png")
+    if predictions:
+        predictions = placed(predictions, PREDICTIONS)
+        check(predictions, PREDICTIONS, overwrite, [data], "--predictions")
+    if reliability:
+        from toolchain.training.figures import RELIABILITY
+
+        reliability = placed(reliability, RELIABILITY)
+        if not reliability.lower().endswith(".png"):
+            raise UsageError(f"--reliability {reliability}: expected a name that ends in .png")
+        check(reliability, RELIABILITY, overwrite, [data], "--reliability")
     source = Source(data, text_column, label_column, label_map=label_map, reading=reading)
     if bundle:
         with Scorer(bundle, provider) as scorer:
+            made_by = {"bundle": scorer.identity, "model": scorer.model, "provider": scorer.provider}
             reviews = read_test_reviews(source)
             evaluation = evaluate_reviews(
                 reviews, scorer.labels, lambda texts: scorer.submit(texts).result().probabilities, mistakes, progress
             )
     else:
         loaded = load_snapshot(snapshot or Path("snapshot"))
+        made_by = {"snapshot": str(snapshot or "snapshot"), "weights_sha256": loaded.identity}
         reference = loaded.reference()
         reviews = read_test_reviews(source)
         evaluation = evaluate_reviews(
@@ -82,13 +94,13 @@ def evaluate(
     if reviews.skipped:
         warn(f"{len(reviews.skipped):,} rows were left out, {len(reviews):,} evaluated")
     if predictions:
-        write_predictions(evaluation, reviews, predictions)
-        say(f"predictions in {escape(str(predictions))}")
+        write_predictions(evaluation, reviews, predictions, {**made_by, "data": data})
+        say(f"predictions in {escape(predictions)}")
     if reliability:
         from toolchain.training.figures import reliability_diagram
 
         reliability_diagram(evaluation.reliability, None, reliability)
-        say(f"reliability diagram in {escape(str(reliability))}")
+        say(f"reliability diagram in {escape(reliability)}")
     if as_json:
         print_json(evaluation.to_json())
     else:

@@ -45,6 +45,7 @@ def import_(
     out: Annotated[Path, typer.Option(help="Folder for the snapshot.", rich_help_panel=options.OUTPUT)] = Path(
         "snapshot"
     ),
+    overwrite: Annotated[bool, options.overwrite_snapshot(options.OUTPUT)] = False,
     quiet: options.Quiet = False,
     as_json: Annotated[bool, options.as_json("what was read, and the measures,")] = False,
 ) -> None:
@@ -55,6 +56,7 @@ def import_(
     import dataclasses
 
     from export.text import TOKENIZERS
+    from toolchain.models.earlier import set_aside
     from toolchain.models.importing import check_place, import_state_dict, measure_deviation
     from toolchain.models.snapshot import save_snapshot
 
@@ -77,7 +79,10 @@ def import_(
         deviation = measure_deviation(imported.snapshot, read_texts(Source(sample, text_column, reading=reading)))
         if not as_json:
             print_deviation(deviation)
+    earlier = None if overwrite else set_aside(out)
     save_snapshot(imported.snapshot, out)
+    if earlier:
+        say(escape(earlier.verdict({})))
     say(f"snapshot in {escape(str(out))}/; next: toolchain export --snapshot {escape(str(out))}")
     if as_json:
         print_json(

@@ -37,6 +37,20 @@ Quiet = Annotated[
     ),
 ]
 
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", help="Replace a file that toolchain did not write as it is now.", rich_help_panel=OUTPUT
+    ),
+]
+
+
+def overwrite_snapshot(panel: str) -> Any:
+    """`--overwrite` of the commands that write a snapshot."""
+    return typer.Option(
+        "--overwrite", help="Replace an earlier snapshot instead of keeping it in OUT.previous.", rich_help_panel=panel
+    )
+
 
 READ_BY: Mapping[str, tuple[Any, Any]] = {
     "encoding": (

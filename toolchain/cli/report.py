@@ -25,7 +25,8 @@ def report(
     bundle: Annotated[
         Path | None,
         typer.Option(
-            help="The model that scored it. Default: ./bundle, else the model in the box.",
+            help="The model that scored it. Default: the one that the file's record names; without one ./bundle, else "
+            "the model in the box.",
             rich_help_panel=options.MODEL,
         ),
     ] = None,
@@ -33,9 +34,10 @@ def report(
         Path | None,
         typer.Option(metavar="FILE.json", help="What score --summary wrote of the run.", rich_help_panel=options.MODEL),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The page.", rich_help_panel=options.OUTPUT)] = Path(
-        "report.html"
-    ),
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="The page, or a folder for it.", rich_help_panel=options.OUTPUT)
+    ] = "report.html",
+    overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
     """What was scored, how sure and how right the answers are, as one HTML page that loads nothing.
@@ -45,23 +47,16 @@ def report(
 
     Example: toolchain report reviews.scored.csv -o report.html
     """
-    from export.bundle import open_bundle
     from toolchain.cli.progress import Progress
-    from toolchain.report.report import write_report
-    from toolchain.scoring.scorer import find_bundle
+    from toolchain.files.outputs import placed
+    from toolchain.report.report import PAGE, write_report
 
+    out = placed(out, PAGE)
     with Progress(file.name) as shown:
         survey = write_report(
-            str(file),
-            out,
-            open_bundle(bundle or find_bundle()),
-            summary,
-            text_column,
-            label_column,
-            shown.update,
-            label_map,
-            reading,
+            *(str(file), out, bundle, summary, text_column, label_column, shown.update, label_map, reading, overwrite)
         )
-    if survey.label_warning:
-        warn(survey.label_warning)
-    say(f"{survey.rows:,} rows; report: {escape(str(out))}")
+    for warning in (survey.doubt, survey.label_warning):
+        if warning:
+            warn(warning)
+    say(f"{survey.rows:,} rows; report: {escape(out)}")

@@ -125,8 +125,9 @@ def score(
     resume: Annotated[
         bool, typer.Option(help="Continue an interrupted run of the same job.", rich_help_panel=options.RUN)
     ] = True,
+    overwrite: options.Overwrite = False,
     summary_file: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--summary", metavar="FILE", help="Write the summaries to this JSON file.", rich_help_panel=options.RUN
         ),
@@ -176,8 +177,10 @@ def score(
     toolchain score s3://shop/in/ -o s3://shop/out/ --engine ray --address auto
     """
     from toolchain.files.inputs import expand, output_paths
+    from toolchain.files.outputs import placed
     from toolchain.files.storage import is_remote
     from toolchain.scoring.job import Options
+    from toolchain.scoring.places import SUMMARY, check_places
     from toolchain.scoring.scorer import Scorer, find_bundle
 
     wanted = Options(
@@ -185,6 +188,7 @@ def score(
         on_error=on_error,
         max_rejects=options.share("--max-rejects", max_rejects),
         resume=resume,
+        overwrite=overwrite,
         label_column=label_column,
         label_map=label_map,
         probabilities=probabilities,
@@ -203,13 +207,10 @@ def score(
     named, inputs = inputs, expand(inputs)
     outputs = output_paths(inputs, out, len(inputs) > 1 or inputs != named)
     files = list(zip(inputs, outputs, strict=True))
-    if twice := next((output for output in outputs if outputs.count(output) > 1), None):
-        raise UsageError(
-            f"several inputs would be written to {twice}; score them one by one, or name a folder: -o FOLDER"
-        )
-    if summary_file and (dry_run or not summary_file.absolute().parent.is_dir()):
-        reason = "--dry-run writes nothing" if dry_run else f"{summary_file.parent} is not a folder"
-        raise UsageError(f"--summary {summary_file}: {reason}")
+    if summary_file and dry_run:
+        raise UsageError(f"--summary {summary_file}: --dry-run writes nothing")
+    summary_file = summary_file and placed(summary_file, SUMMARY)
+    check_places(files, summary_file, overwrite, sharded=engine == "ray" and not merge)
     if as_json and "-" in outputs and not dry_run:
         raise UsageError("--json and the rows cannot both go to standard output; name a file: -o FILE")
     chosen = bundle or find_bundle()
@@ -320,7 +321,7 @@ def _print_outcome(outcome: "Outcome", alone: bool) -> None:
         fail(str(outcome.error))
 
 
-def _finish_scoring(outcomes: "Sequence[Outcome]", as_json: bool, summary_file: Path | None) -> None:
+def _finish_scoring(outcomes: "Sequence[Outcome]", as_json: bool, summary_file: str | None) -> None:
     """Hand out the summaries; raise what went wrong."""
     import dataclasses
 

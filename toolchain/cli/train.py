@@ -14,6 +14,7 @@ from toolchain.errors import UsageError
 
 if TYPE_CHECKING:
     from toolchain.files.tables import ReadOptions
+    from toolchain.models.earlier import Earlier
     from toolchain.training.loops import Epoch
 
 _MANY_SUSPECTS = 0.05  # beyond it the model is at fault, not the labels
@@ -145,6 +146,7 @@ def train(
         ),
     ] = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the snapshot.", rich_help_panel=options.RUN)] = Path("snapshot"),
+    overwrite: Annotated[bool, options.overwrite_snapshot(options.RUN)] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted training in --out.", rich_help_panel=options.RUN)
     ] = False,
@@ -222,9 +224,13 @@ def train(
         patience=patience or chosen.patience,
         class_weights=class_weights,
     )
+    earlier: list[Earlier] = []
     try:
         with process_group(choose_device(device)):
-            metrics = fit(corpus, chosen, settings, out, on_epoch, progress, resume, loaded_teacher)
+            metrics = fit(
+                *(corpus, chosen, settings, out, on_epoch, progress, resume, loaded_teacher, overwrite),
+                on_earlier=earlier.append,
+            )
     except (KeyboardInterrupt, Ended) as end:
         kept = "finished epochs are kept, go on: --resume" if (out / RESUME_FILE).exists() else "no epoch was finished"
         if isinstance(end, Ended):
@@ -232,6 +238,8 @@ def train(
             raise typer.Exit(143) from None
         raise KeyboardInterrupt(kept) from None
     print_training(metrics, out)
+    for one in earlier:
+        print_earlier(one, metrics)
     say(f"snapshot in {escape(str(out))}/; next: toolchain export --snapshot {escape(str(out))}")
     if as_json:
         print_json(metrics)
@@ -244,6 +252,15 @@ def print_epoch(epoch: "Epoch", best: bool) -> None:
         f"validation loss {epoch.validation_loss:.4f} accuracy {epoch.validation_accuracy:5.2f} %  "
         f"{epoch.seconds:.1f} s{'  *' if best else ''}"
     )
+
+
+def print_earlier(earlier: "Earlier", metrics: Mapping[str, Any]) -> None:
+    """Where the earlier snapshot is now, and which one is better, on stderr."""
+    verdict = earlier.verdict(metrics)
+    if earlier.is_better(metrics):
+        warn(verdict)
+    else:
+        say(escape(verdict))
 
 
 def print_training(metrics: Mapping[str, Any], out: Path) -> None:

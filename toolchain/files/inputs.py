@@ -9,7 +9,10 @@ from pathlib import Path
 
 from toolchain.errors import UsageError
 from toolchain.files.kind import FORMATS, STDIO, Kind
+from toolchain.files.outputs import RECORD
 from toolchain.files.storage import beside, files_in, files_like, is_folder, join
+
+_STANDARD_OUTPUT = (STDIO, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 def expand(sources: Sequence[str]) -> list[str]:
@@ -37,16 +40,16 @@ def expand(sources: Sequence[str]) -> list[str]:
 def output_path(source: str, out: str | None, many: bool) -> str:
     """Where the scored rows of `source` go: `reviews.csv.gz` -> `reviews.scored.csv.gz`, or into `out`.
 
-    With several inputs `out` is a folder, and in an object store where it ends with a `/`.
+    With several inputs `out` is a folder, and where it ends with a `/`.
     """
-    if out == STDIO or (source == STDIO and out is None):
+    if out in _STANDARD_OUTPUT or (source == STDIO and out is None):
         return STDIO
     named = "stdin.csv" if source == STDIO else source
     kind = Kind.of(named)
     scored = f"{kind.stem}.scored{kind.ending}{kind.packing}"
     if out is None:
         return beside(named, scored)
-    if many or is_folder(out):
+    if many or is_folder(out) or out.endswith("/"):
         return join(out, scored)
     return out
 
@@ -54,7 +57,7 @@ def output_path(source: str, out: str | None, many: bool) -> str:
 def output_paths(sources: Sequence[str], out: str | None, many: bool) -> list[str]:
     """`output_path` for every source. A folder `out` has the folders that the sources lie in, below the one that they
     share: `d1/r.csv` and `d2/r.csv` go to `out/d1/r.scored.csv` and `out/d2/r.scored.csv`."""
-    if out is None or out == STDIO or not many:
+    if out is None or out in _STANDARD_OUTPUT or not many:
         return [output_path(source, out, many) for source in sources]
     folders = [_folders(source) for source in sources]
     levels = zip(*(parts for parts in folders if parts is not None), strict=False)
@@ -82,5 +85,7 @@ def _folders(source: str) -> list[str] | None:
 
 def _is_input(name: str) -> bool:
     kind = Kind.of(name)
+    if name.endswith(RECORD):
+        return False
     ours = kind.stem.endswith(".scored") or f"{kind.stem}{kind.ending}".endswith(".rejected.jsonl")
     return kind.format is not None and not ours and not kind.stem.startswith(".")

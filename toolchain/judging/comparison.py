@@ -57,13 +57,15 @@ class McNemar:
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two models. Sizes in bytes: of the file that was run, and of the whole bundle.
+    """One of the two models: its bundle by folder and identity. Sizes in bytes: of the file that was run, and of the
+    whole bundle.
 
     `labels` counts its answers, `unknown_rate` is the share of the words that it does not know. `label_metrics` is None
     where the input has no label column.
     """
 
     bundle: str
+    identity: str
     model: str
     model_bytes: int
     bundle_bytes: int
@@ -279,6 +281,7 @@ class _Model:
         sizes = {name: file["bytes"] for name, file in bundle.manifest["files"].items()}
         return Side(
             bundle=str(bundle.folder),
+            identity=self._scorer.identity,
             model=model,
             model_bytes=sizes[model],
             bundle_bytes=sum(sizes.values()),

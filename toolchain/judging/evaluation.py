@@ -1,9 +1,9 @@
 """A model's answers on labelled reviews: loss, accuracy by class, calibration, the worst mistakes, every prediction."""
 
 import csv
+import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,22 @@ from numpy.typing import NDArray
 
 from toolchain.corpus.reviews import Reviews
 from toolchain.errors import UsageError
+from toolchain.files.outputs import (
+    RECORD_FORMAT,
+    Product,
+    is_recorded,
+    is_stream,
+    now,
+    real,
+    write_record,
+    writing,
+)
 from toolchain.measures.calibration import Reliability, reliability
 from toolchain.measures.labels import LabelReader, describe_unknown
 from toolchain.measures.metrics import ClassMetrics, class_metrics, count_labels, named_confusion
 
 WINDOW = 1000
+PREDICTIONS = Product("predictions.csv", is_recorded)
 
 
 @dataclass(frozen=True)
@@ -97,13 +108,18 @@ def evaluate_reviews(
     )
 
 
-def write_predictions(evaluation: Evaluation, reviews: Reviews, path: Path) -> None:
-    """A CSV with a line a review, in order: number from 1, true label, prediction, confidence."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["row", "label", "prediction", "confidence"])
-        for number, (label, row) in enumerate(zip(reviews.labels, evaluation.probabilities, strict=True), 1):
-            writer.writerow([number, label, evaluation.labels[int(row.argmax())], f"{row.max():.6f}"])
+def write_predictions(evaluation: Evaluation, reviews: Reviews, path: str, about: Mapping[str, Any]) -> None:
+    """A CSV with a line a review, in order: number from 1, true label, prediction, confidence. Its record holds what
+    made it: `about`."""
+    rows = io.StringIO(newline="")
+    writer = csv.writer(rows, lineterminator="\n")
+    writer.writerow(["row", "label", "prediction", "confidence"])
+    for number, (label, row) in enumerate(zip(reviews.labels, evaluation.probabilities, strict=True), 1):
+        writer.writerow([number, label, evaluation.labels[int(row.argmax())], f"{row.max():.6f}"])
+    with writing(path) as file:
+        file.write(rows.getvalue().encode())
+    if not is_stream(path):
+        write_record(real(path), {"format": RECORD_FORMAT, **about, "finished": now()})
 
 
 def _worst(

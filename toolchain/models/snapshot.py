@@ -1,5 +1,6 @@
 """The training side's file: `txtclassification.pt`, with everything an export needs, read without unpickling."""
 
+import hashlib
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,15 @@ class Snapshot:
     vocabulary: list[str]
     state: Mapping[str, Tensor]
     training: Mapping[str, Any]
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of the weights, name by name: two snapshots with one identity answer the same."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state.items()):
+            digest.update(f"{name} {list(tensor.shape)}\n".encode())
+            digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def build(self) -> Model:
         """The PyTorch model, in evaluation mode on the CPU."""

@@ -2,11 +2,26 @@
 
 from pathlib import Path
 
+from toolchain.files.outputs import Product
 from toolchain.judging.comparison import SHIFT_BINS, Change, Comparison, McNemar
-from toolchain.report.html_page import Chart, Note, Page, Section, Table, Text, Texts, Tiles, histogram, write_page
+from toolchain.report.html_page import (
+    Chart,
+    Note,
+    Page,
+    Section,
+    Table,
+    Text,
+    Texts,
+    Tiles,
+    histogram,
+    is_page,
+    write_page,
+)
+
+PAGE = Product("compare.html", is_page)
 
 
-def write_comparison(comparison: Comparison, path: Path) -> None:
+def write_comparison(comparison: Comparison, path: str | Path) -> None:
     """Write the page, whole or not at all."""
     write_page(comparison_page(comparison), path)
 

@@ -28,12 +28,15 @@ import vl_convert
 from markupsafe import Markup
 
 from toolchain import __version__
+from toolchain.files.outputs import writing
 
 Cell = str | int | float | None
 
 SERIES = 8
 """How many colours there are for curves; more cannot be told apart."""
 
+_GENERATOR = b'<meta name="generator" content="toolchain '
+_HEAD = 4096
 _ASSETS = Path(__file__).parent / "assets"
 _SHOWN = 2_000
 _SHADES = 3
@@ -149,14 +152,17 @@ class Page:
     sections: Sequence[Section]
 
 
-def write_page(page: Page, path: Path) -> None:
-    """Render `page` into a file, renamed into place when it is whole."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(render_page(page), encoding="utf-8", newline="\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+def write_page(page: Page, path: str | Path) -> None:
+    """Render `page` into a file, whole or not at all."""
+    data = render_page(page).encode()
+    with writing(path) as file:
+        file.write(data)
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page of ours: its head says so."""
+    with path.open("rb") as file:
+        return _GENERATOR in file.read(_HEAD)
 
 
 def render_page(page: Page) -> str:

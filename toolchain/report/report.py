@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from export.bundle import Bundle, sha256
+from export.bundle import Bundle
 from toolchain.errors import UsageError
+from toolchain.files.outputs import Product, check
 from toolchain.files.tables import ReadOptions
 from toolchain.measures.drift import CONFIDENCE, LABELS, MIN_TEXTS, TOKENS, UNKNOWN, Shift, bundle_reference
 from toolchain.measures.metrics import ClassMetrics, class_metrics
 from toolchain.measures.thresholds import Curves
-from toolchain.release.model_card import architecture, text_definition
 from toolchain.report.html_page import (
     Chart,
     Note,
@@ -26,8 +26,11 @@ from toolchain.report.html_page import (
     curves,
     heat_map,
     histogram,
+    is_page,
     write_page,
 )
+from toolchain.report.overview import accuracy, overview, percent
+from toolchain.report.scored_by import doubt, find_scorer
 from toolchain.report.scored_rows import (
     CONFIDENCE_BINS,
     KEPT_TEXT,
@@ -38,7 +41,10 @@ from toolchain.report.scored_rows import (
     survey_file,
 )
 from toolchain.scoring.explainer import Explainer
+from toolchain.scoring.provenance import is_changed
 from toolchain.scoring.word_shares import EXPLAIN
+
+PAGE = Product("report.html", is_page)
 
 _UNKNOWN_WORDS = 30
 _BARS = 30
@@ -59,27 +65,32 @@ _FORMS = {TOKENS: ",.0f", UNKNOWN: ".2%", CONFIDENCE: ".4f"}
 
 def write_report(
     source: str,
-    out: Path,
-    bundle: Bundle,
+    out: str,
+    bundle: Path | None = None,
     summary: Path | None = None,
     text_column: str | None = None,
     label_column: str | None = None,
     progress: Progress = lambda done, total: None,
     label_map: str | None = None,
     reading: ReadOptions | None = None,
+    overwrite: bool = False,
 ) -> Survey:
-    """Write the report on a file that `toolchain score` has written with `bundle`; give what was counted.
+    """Write the report on a file that `toolchain score` has written; give what was counted.
 
-    `summary` is what `score --summary` wrote of the run. Raises `UsageError` where the file, its columns or the summary
-    do not fit.
+    `bundle` is the one that scored it; it is found by the file's record where none is named. `summary` is what
+    `score --summary` wrote of the run. Raises `UsageError` where the file, its columns, the summary or the bundle do
+    not fit, and where `out` is not a page of ours and is not to be overwritten.
     """
-    if not out.absolute().parent.is_dir():
-        raise UsageError(f"{out}: {out.parent} is not a folder; name another place: -o FILE.html")
-    if out.exists() and out.samefile(source):
-        raise UsageError(f"{out}: is the scored file itself; name another place: -o FILE.html")
+    check(out, PAGE, overwrite, [source, *([] if summary is None else [summary])])
     run = None if summary is None else read_run(summary, source)
-    survey = survey_file(source, bundle, text_column, label_column, progress, label_map, reading)
-    write_page(report_page(survey, bundle, run), out)
+    scored_with, made_by = find_scorer(source, bundle, summary, run)
+    survey = survey_file(source, scored_with, text_column, label_column, progress, label_map, reading)
+    survey.made_by = made_by
+    if made_by is None:
+        survey.doubt = doubt(survey, scored_with)
+    elif is_changed(source):
+        survey.doubt = "The file has changed since it was scored."
+    write_page(report_page(survey, scored_with, run), out)
     return survey
 
 
@@ -87,7 +98,7 @@ def report_page(survey: Survey, bundle: Bundle, run: Mapping[str, Any] | None) -
     """The page; `run` is the run's object in a summary file."""
     explainer = Explainer(bundle) if EXPLAIN in bundle.files and survey.layout.text is not None else None
     sections = [
-        Section("Overview", _overview(survey, bundle, run)),
+        Section("Overview", overview(survey, bundle, run)),
         Section("Answers", _answers(survey)),
         *([Section("Texts", _texts(survey))] if survey.layout.text is not None else []),
         Section("Drift", _drift(survey, bundle)),
@@ -120,61 +131,6 @@ def read_run(path: Path, source: str) -> Mapping[str, Any]:
     raise UsageError(f"{path}: speaks of no run that wrote {Path(source).name}, but of {', '.join(outputs) or 'none'}")
 
 
-def _overview(survey: Survey, bundle: Bundle, run: Mapping[str, Any] | None) -> list[Part]:
-    figures = [("Rows", f"{survey.rows:,}"), ("Mean confidence", _percent(survey.confidence_sum / survey.rows))]
-    if survey.layout.text is not None:
-        figures.append(("Unknown words", _percent(survey.unknown / max(1, survey.tokens))))
-    if survey.labelled:
-        figures.append(("Accuracy", _percent(_accuracy(survey))))
-    parts: list[Part] = [Tiles(figures)]
-    if survey.unreadable:
-        reasons = "; ".join(f"line {line}: {reason}" for line, reason in survey.reasons)
-        parts.append(Note(f"{survey.unreadable:,} rows could not be read and count nowhere. {reasons}", warning=True))
-    if survey.label_warning:
-        parts.append(Note(survey.label_warning, warning=True))
-    if run is not None and run.get("scored") != survey.rows:
-        parts.append(
-            Note(f"The summary speaks of {run.get('scored')} scored rows: is it that of this file?", warning=True)
-        )
-    if survey.drift is not None:
-        parts += [Note(warning, warning=True) for warning in survey.drift.warnings]
-    return [*parts, _file_table(survey, run), _model_table(bundle, run)]
-
-
-def _file_table(survey: Survey, run: Mapping[str, Any] | None) -> Table:
-    path, layout = Path(survey.source), survey.layout
-    rows: list[tuple[str, str]] = [
-        ("file", survey.source),
-        ("size", f"{path.stat().st_size:,} bytes"),
-        ("SHA-256", sha256(path)),
-        ("answers", f"{layout.prediction}, {layout.confidence}"),
-        ("text", layout.text or "not in the file"),
-        ("labels", layout.label or "not in the file"),
-    ]
-    if run is not None:
-        rows += [
-            ("made from", str(run.get("input"))),
-            ("rejected", f"{run.get('rejected', 0):,} of {run.get('rows', 0):,} rows"),
-            ("seconds", f"{run.get('seconds', 0.0):,.1f}"),
-        ]
-    return Table("What was scored", (), rows, numbers=False)
-
-
-def _model_table(bundle: Bundle, run: Mapping[str, Any] | None) -> Table:
-    training = bundle.manifest.get("training", {})
-    test = training.get("test_accuracy")
-    rows: list[tuple[str, str]] = [
-        ("bundle", f"{bundle.folder}, SHA-256 {bundle.identity[:12]}…"),
-        ("recipe", f"{training.get('recipe', 'imported')}, trained on {training.get('data', 'data not recorded')}"),
-        ("layers", architecture(bundle.specification)),
-        ("text", text_definition(bundle.specification)),
-        ("test accuracy", f"{test:.2f} %" if isinstance(test, float) else "not measured"),
-    ]
-    if run is not None:
-        rows.append(("scored by", f"{run.get('model')} on {run.get('provider')}"))
-    return Table("With what model", (), rows, numbers=False)
-
-
 def _answers(survey: Survey) -> list[Part]:
     counts = sorted(zip(survey.labels, survey.answers.tolist(), strict=True), key=lambda item: -item[1])
     most, share = counts[0][0], counts[0][1] / survey.rows
@@ -183,14 +139,14 @@ def _answers(survey: Survey) -> list[Part]:
     return [
         bars(
             "Answers by label",
-            f"{_percent(share)} of the answers are {most}." + _only(_BARS, len(counts), "labels"),
+            f"{percent(share)} of the answers are {most}." + _only(_BARS, len(counts), "labels"),
             [label for label, _ in counts[:_BARS]],
             {"rows": [count for _, count in counts[:_BARS]]},
             "rows",
         ),
         histogram(
             "Confidence",
-            f"{_percent(float(sure))} of the answers have a confidence of 0.9 or more.",
+            f"{percent(float(sure))} of the answers have a confidence of 0.9 or more.",
             [place / CONFIDENCE_BINS for place in range(first, CONFIDENCE_BINS + 1)],
             survey.confidences[first:].tolist(),
             "confidence",
@@ -248,8 +204,8 @@ def _drift(survey: Survey, bundle: Bundle) -> list[Part]:
     return [
         Note(
             f"Compared with {drift.reference_texts:,} {drift.reference_part} texts of the model's training. "
-            f"{_percent(drift.unknown_rate)} of the words are unknown"
-            + ("." if own is None else f"; there it was {_percent(own)}.")
+            f"{percent(drift.unknown_rate)} of the words are unknown"
+            + ("." if own is None else f"; there it was {percent(own)}.")
         ),
         table,
         *(_shift_chart(name, shift, drift.reference_part) for name, shift in drift.shifts.items()),
@@ -289,7 +245,7 @@ def _agreement(survey: Survey) -> list[Part]:
         Tiles(
             [
                 ("Rows with a label", f"{survey.labelled:,}"),
-                ("Accuracy", _percent(_accuracy(survey))),
+                ("Accuracy", percent(accuracy(survey))),
                 ("Calibration error", f"{reliability.expected_calibration_error:.4f}"),
             ]
         )
@@ -419,10 +375,6 @@ def _rows(survey: Survey) -> list[Part]:
     return [*parts, Rows("Scored rows", [name for name, _ in columns], list(zip(*rows, strict=True)), choices)]
 
 
-def _accuracy(survey: Survey) -> float:
-    return int(survey.counts.confusion.trace()) / survey.labelled
-
-
 def _quantile(counts: Sequence[tuple[int, int]], share: float) -> int:
     """The smallest value that `share` of the counted ones do not exceed; `counts` are (value, how many), ascending."""
     wanted = share * sum(count for _, count in counts)
@@ -439,7 +391,3 @@ def _only(limit: int, count: int, what: str) -> str:
 
 def _listed(figures: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in figures.items()) + "."
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

@@ -27,6 +27,7 @@ from toolchain.measures.drift import Drift, Statistics, bundle_reference, find_d
 from toolchain.measures.labels import LabelReader, Truth, describe_unknown
 from toolchain.measures.metrics import LabelCounts, count_labels
 from toolchain.measures.thresholds import ThresholdCounts
+from toolchain.scoring.provenance import Provenance
 from toolchain.scoring.rendering import Appended
 
 SAMPLED_ROWS = 50_000
@@ -148,6 +149,7 @@ class Survey:
       label. The curves need `complete` probabilities: one for every class, not that of the answer alone.
     - `mistakes` are the surest of the wrong answers, `unsure` the least sure of all, `sample` has rows under `columns`.
     - `drift` is None where the bundle has no reference, or the file too few texts.
+    - `made_by` is what scored the file, as far as it is known, and `doubt` what there is to doubt about it.
     """
 
     def __init__(self, source: str, labels: Sequence[str], layout: Layout) -> None:
@@ -173,6 +175,8 @@ class Survey:
         self.unsure = Extremes()
         self.sample = Sample()
         self.drift: Drift | None = None
+        self.made_by: Provenance | None = None
+        self.doubt: str | None = None
 
     @property
     def labelled(self) -> int:

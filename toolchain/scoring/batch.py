@@ -3,10 +3,10 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from toolchain.errors import CheckFailed, UsageError
+from toolchain.files.outputs import writing
 from toolchain.scoring.job import Progress, Summary, score_file
 from toolchain.scoring.scorer import Scorer
 from toolchain.scoring.windows import Options
@@ -108,13 +108,12 @@ def check_batch(failed: Mapping[str, UsageError | CheckFailed], count: int) -> N
         raise CheckFailed(f"{len(failed)} of {count} inputs failed: {names}{more}")
 
 
-def write_summaries(outcomes: Sequence[Outcome], path: Path) -> None:
-    """A JSON list with an object an input, renamed into place when it is whole."""
-    partial = path.with_name(path.name + ".partial")
+def write_summaries(outcomes: Sequence[Outcome], path: str) -> None:
+    """A JSON list with an object an input, whole or not at all."""
+    text = json.dumps([asdict(outcome.summary) for outcome in outcomes], indent=2, ensure_ascii=False)
     try:
-        text = json.dumps([asdict(outcome.summary) for outcome in outcomes], indent=2, ensure_ascii=False)
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
+        with writing(path) as file:
+            file.write(text.encode() + b"\n")
     except OSError as error:
         raise UsageError(
             f"{path}: cannot write the summary here ({error.strerror}); name another: --summary"

@@ -1,22 +1,21 @@
 """Batch scoring of a file: one stream of windows, read -> scored -> committed, in the file's order."""
 
-import os
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from toolchain.errors import CheckFailed, UsageError
-from toolchain.files.inputs import rejects_path
 from toolchain.files.kind import Kind
 from toolchain.measures.drift import Drift, Statistics, find_drift
 from toolchain.measures.metrics import LabelCounts, LabelMetrics, label_metrics
 from toolchain.scoring.journal import Parts, WindowEntry
+from toolchain.scoring.places import check_output, is_passing, rejects_of
+from toolchain.scoring.provenance import Provenance
 from toolchain.scoring.scorer import Scorer
+from toolchain.scoring.streaming import Stream
 from toolchain.scoring.windows import Options as Options
 from toolchain.scoring.windows import Plan, UntilBroken, Window, begin, cut, describe_job, finish, limited, open_records
 
@@ -52,6 +51,7 @@ class Summary:
     label_metrics: LabelMetrics | None = None
     drift: Drift | None = None
     error: str | None = None
+    made_by: Provenance | None = None
 
     def add(self, entry: WindowEntry) -> None:
         """Count a window."""
@@ -114,35 +114,32 @@ def score_file(
     The records pass through as they were read, with `prediction` and `confidence` appended; `options` may ask for more
     fields, and for fewer of the records' own, which then are written anew. Rows that cannot be scored go to a file of
     rejects beside the output. A file's output appears when it is complete; an interrupted run continues when it is
-    called again. `progress` gets bytes done, bytes in all (of Parquet the rows), and the summary so far; when
-    `stopping` says so, the windows in hand are committed and `Interrupted` is raised. Raises `UsageError` on input that
-    cannot be read and `CheckFailed` on a row that cannot be scored with `on_error="fail"`.
+    called again. An output that is there already is replaced where it is one of ours, as it was written, or with
+    `options.overwrite`; a link is followed, and what goes to a FIFO or a device goes through. `progress` gets bytes
+    done, bytes in all (of Parquet the rows), and the summary so far; when `stopping` says so, the windows in hand are
+    committed and `Interrupted` is raised. Raises `UsageError` on input that cannot be read or an output that cannot be
+    written, and `CheckFailed` on a row that cannot be scored with `on_error="fail"`.
     """
     start = time.perf_counter()
     if options.explain != scorer.explain:
         raise UsageError(f"explanations of {options.explain} words need Scorer(explain={options.explain})")
-    target = Kind.of(output)
-    streams = target.place == "standard stream"
+    target, passing = Kind.of(output), is_passing(output)
     if target.place == "object store":
         raise UsageError(f"{output}: only --engine ray writes there; add it, or name a local file: -o FILE")
+    if passing and target.format == "parquet":
+        raise UsageError(f"{output}: Parquet does not go through a pipe or a device; name a file: -o FILE")
+    check_output(source, output, options.overwrite)
     with ExitStack() as stack:
         table = open_records(source, target, options, stack)
-        local = table.kind.place == target.place == "local"
-        if local and Path(output).exists() and Path(output).samefile(source):
-            raise UsageError(f"{output}: is the input itself; name another output: -o")
         plan = Plan.of(table.reader, scorer.labels, options)
         rows = plan.rows()
-        rejects = rejects_path(table.kind, target)
+        rejects = rejects_of(source, output)
         summary = Summary(source, output, None, scorer.model, scorer.provider, plan.text_column)
         summary.abstained = None if options.min_confidence is None else 0
         counts = LabelCounts.none(len(scorer.labels))
-        resumable = table.status is not None and not streams
-        sink: Parts | _StandardOutput
-        if streams:
-            sink = _StandardOutput(rows.header, rejects)
-        else:
-            job = describe_job(source, table, _model(scorer), plan, options, (WINDOW_ROWS, WINDOW_BYTES))
-            sink = Parts(target, job, options.resume and resumable)
+        resumable = table.status is not None and not passing
+        job = describe_job(source, table, _model(scorer), plan, options, (WINDOW_ROWS, WINDOW_BYTES))
+        sink = Stream(target, rows.header, rejects) if passing else Parts(target, job, options.resume and resumable)
         stack.callback(sink.close)
         for entry in sink.entries:
             summary.add(entry)
@@ -168,8 +165,7 @@ def score_file(
             reasons = [plan.reason(record) for record in records]
             if options.on_error == "fail" and any(reasons):
                 line, reason = next((r.line, why) for r, why in zip(records, reasons, strict=True) if why)
-                if not streams:
-                    sink.discard()
+                sink.discard()
                 raise CheckFailed(f"{source}:{line}: {reason}; nothing was written (--on-error fail)")
             under_way.append(begin(scorer, plan, number, records, reasons))
             if len(under_way) > WINDOWS_AHEAD:
@@ -177,13 +173,13 @@ def score_file(
             if stopping():
                 while under_way:
                     finish_oldest()
-                if not resumable and not streams:
+                if not resumable:
                     sink.discard()
                 raise Interrupted(_what_was_kept(summary, resumable))
         while under_way:
             finish_oldest()
         if whole.error is not None:
-            if not resumable and not streams:
+            if not resumable:
                 sink.discard()
             raise UsageError(f"{whole.error}. {_what_is_left(summary, sink)}")
         summary.rejects = str(rejects) if summary.rejected else None
@@ -192,7 +188,9 @@ def score_file(
         if scorer.reference is not None:
             seen = sum((Statistics.from_json(entry.statistics) for entry in sink.entries), Statistics())
             summary.drift = find_drift(scorer.reference, seen, scorer.bundle.specification)
-        sink.publish(rows.header, rejects)
+        made_by = Provenance.of(job, scorer.bundle.folder, scorer.model, scorer.provider)
+        sink.publish(rows.header, rejects, made_by.record(summary.scored, summary.rejected))
+        summary.made_by = made_by
     summary.seconds = time.perf_counter() - start
     return summary
 
@@ -200,8 +198,9 @@ def score_file(
 def preview_file(scorer: Scorer, source: str, output: str, options: Options) -> Preview:
     """What `score_file` would do: reads the first window, scores the first rows, writes nothing.
 
-    Raises `UsageError` where the input cannot be read.
+    Raises `UsageError` where the input cannot be read, or the output not be written.
     """
+    check_output(source, output, options.overwrite)
     with ExitStack() as stack:
         reader = open_records(source, Kind.of(output), options, stack).reader
         plan = Plan.of(reader, scorer.labels, options)
@@ -243,7 +242,7 @@ def _what_was_kept(summary: Summary, resumable: bool) -> str:
     return f"{summary.input}: nothing was kept, this input cannot be resumed"
 
 
-def _what_is_left(summary: Summary, sink: "Parts | _StandardOutput") -> str:
+def _what_is_left(summary: Summary, sink: Parts | Stream) -> str:
     """What an input that broke off leaves behind."""
     before = f"The {summary.rows:,} rows before that"
     if not isinstance(sink, Parts):
@@ -252,41 +251,3 @@ def _what_is_left(summary: Summary, sink: "Parts | _StandardOutput") -> str:
         return "Nothing was kept, this input cannot be resumed"
     last = sink.entries[-1].end_line - 1 if sink.entries else 1
     return f"{before}, to line {last:,}, are scored and kept: {sink.folder}/*.rows"
-
-
-class _StandardOutput:
-    """Rows to standard output as windows finish; it cannot be taken back, so there is nothing to resume."""
-
-    def __init__(self, header: bytes, rejects: Path) -> None:
-        self.entries: list[WindowEntry] = []
-        self._rejects = rejects
-        self._reject_file: BinaryIO | None = None
-        self._write(header)
-
-    def commit(self, entry: WindowEntry, rows: bytes, rejects: bytes) -> None:
-        self.entries.append(entry)
-        self._write(rows)
-        if rejects:
-            if self._reject_file is None:
-                self._reject_file = self._rejects.open("wb")
-            self._reject_file.write(rejects)
-
-    def publish(self, header: bytes, rejects: Path) -> None:
-        pass
-
-    def discard(self) -> None:
-        pass
-
-    def close(self) -> None:
-        if self._reject_file:
-            self._reject_file.close()
-
-    def _write(self, data: bytes) -> None:
-        try:
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit tries the same bytes again
-            raise UsageError(f"standard output: {error.strerror}") from error

@@ -6,6 +6,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,10 +20,19 @@ import numpy as np
 from toolchain.errors import UsageError
 from toolchain.files.compression import check_packing, compressing
 from toolchain.files.kind import Kind
+from toolchain.files.outputs import real, record_bytes, record_path, record_values, write_durably
 from toolchain.measures.metrics import LabelCounts
 from toolchain.scoring.parquet_rows import join_parts
 
 JOURNAL = "journal.jsonl"
+PARTS = ".parts"
+"""What is behind the output's name in the name of the folder."""
+SHARDS = ".shards"
+"""The same for the folder of the distributed engine."""
+UNPUBLISHED = "meta.json"
+"""The record of the output, in the folder until the output is in its place."""
+
+_part = re.compile(rf"{re.escape(JOURNAL)}|{re.escape(UNPUBLISHED)}|rows|rejects|[0-9]{{9,}}\.(rows|rejects)")
 
 
 @dataclass(frozen=True)
@@ -62,13 +72,15 @@ class Parts:
     def __init__(self, target: Kind, job: Mapping[str, Any], resume: bool) -> None:
         """`job` is everything that shapes the output, input, model and options, in plain JSON values.
 
-        Raises `UsageError` where the parts of a different job stand in the way and `resume` is on.
+        Raises `UsageError` where the parts of a different job stand in the way and `resume` is on, or a folder that
+        holds something else.
         """
         check_packing(target.packing, target.name)
         self._target = target
-        self.output = output = Path(target.name)
-        self.folder = output.with_name(output.name + ".parts")
+        self.output = output = real(target.name)
+        self.folder = output.with_name(output.name + PARTS)
         self.entries: list[WindowEntry] = []
+        self._refuse_others()
         if self.folder.exists() and not resume:
             shutil.rmtree(self.folder)
         if (self.folder / JOURNAL).exists():
@@ -96,17 +108,35 @@ class Parts:
             self._append(asdict(entry))
         self.entries.append(entry)
 
-    def publish(self, header: bytes, rejects: Path) -> None:
-        """Join the parts into the output and the rejects, and rename both into place; an output is whole or absent.
+    def publish(self, header: bytes, rejects: Path, record: Mapping[str, Any]) -> None:
+        """Join the parts into the output and the rejects, and rename both into place; an output is whole or absent. The
+        `record` goes into the metadata of a Parquet file, and beside any other.
 
         An output whose name says so is compressed here: the parts are plain, so that it does not matter where they were
-        cut.
+        cut. What was put in its place before a kill is known by the record that is still among the parts.
         """
+        scored, rejected = self._windows("rows_bytes"), self._windows("rejects_bytes")
+        rows, set_aside, unpublished = (self.folder / name for name in ("rows", "rejects", UNPUBLISHED))
+        in_file = self._target.format == "parquet"
+        files: dict[str, Path] = {}
         with self._writing():
-            rejected = [entry.window for entry in self.entries if entry.rejects_bytes]
-            self._join(rejected, 1, b"", rejects, Kind.of(str(rejects)))
-            scored = [entry.window for entry in self.entries if entry.rows_bytes]
-            self._join(scored, 0, header, self.output, self._target)
+            if rejected:
+                self._join(rejected, 1, b"", set_aside, Kind.of(str(rejects)))
+                files[rejects.name] = set_aside
+            if scored or header:
+                own = record_values(record, files) if in_file else None
+                self._join(scored, 0, header, rows, self._target, own)
+                files[self.output.name] = rows
+            write_durably(unpublished, record_bytes(record, files))
+            for joined, target in ((set_aside, rejects), (rows, self.output)):
+                if target.name in files:
+                    joined.replace(target)
+                else:
+                    target.unlink(missing_ok=True)  # what an earlier run left there is not this run's
+            if files and not in_file:
+                unpublished.replace(record_path(self.output))
+            elif not in_file:
+                record_path(self.output).unlink(missing_ok=True)
         self.discard()
 
     def discard(self) -> None:
@@ -137,15 +167,28 @@ class Parts:
                 f"{self.folder}: cannot write ({error.strerror or error}); make room, and run the same command again"
             ) from error
 
-    def _join(self, windows: Sequence[int], which: int, header: bytes, target: Path, kind: Kind) -> None:
-        if not windows and not header:
-            target.unlink(missing_ok=True)  # what an earlier run left there is not this run's
-            return
-        joined = self.folder / ("rows", "rejects")[which]
-        join(header, [self._paths(window)[which] for window in windows], joined, kind)
-        with joined.open("rb+") as file:
+    def _windows(self, field: str) -> list[int]:
+        return [entry.window for entry in self.entries if getattr(entry, field)]
+
+    def _join(
+        self,
+        windows: Sequence[int],
+        which: int,
+        header: bytes,
+        target: Path,
+        kind: Kind,
+        record: Mapping[str, Any] | None = None,
+    ) -> None:
+        join(header, [self._paths(window)[which] for window in windows], target, kind, record)
+        with target.open("rb+") as file:
             os.fsync(file.fileno())
-        joined.replace(target)
+
+    def _refuse_others(self) -> None:
+        """Raise `UsageError` where the folder of the parts holds something that is none."""
+        if self.folder.is_dir():
+            others = sorted(path.name for path in self.folder.iterdir() if not _part.fullmatch(path.name))
+            if others:
+                raise UsageError(f"{self.folder}: holds {others[0]}, which is no part of a run; move it away")
 
     def _load(self, job: Mapping[str, Any]) -> None:
         """Take over the windows an interrupted run of the same job finished; a torn last line is cut off."""
@@ -176,11 +219,13 @@ class Parts:
         )
 
 
-def join(header: bytes, parts: Iterable[Path], target: Path, kind: Kind) -> None:
-    """Put parts behind each other into the file `target`, as `kind` says; those of Parquet are Arrow streams.
-    Compressed here, it does not matter to the bytes where the parts were cut."""
+def join(
+    header: bytes, parts: Iterable[Path], target: Path, kind: Kind, record: Mapping[str, Any] | None = None
+) -> None:
+    """Put parts behind each other into the file `target`, as `kind` says; those of Parquet are Arrow streams, and the
+    file has the `record` in its metadata. Compressed here, it does not matter to the bytes where the parts were cut."""
     if kind.format == "parquet":
-        join_parts(header, parts, target)
+        join_parts(header, parts, target, record)
         return
     with compressing(target, kind.packing) as out:
         out.write(header)

@@ -4,14 +4,18 @@ pyarrow is loaded on first use.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from toolchain.files.parquet import ParquetReader, Row
 from toolchain.files.records import Record
 from toolchain.scoring.rendering import Appended, Selection
 from toolchain.scoring.scorer import Scores
+
+RECORD_KEY = b"toolchain"
+"""The record's key in the metadata of a file."""
 
 
 class ParquetRows:
@@ -75,16 +79,34 @@ class ParquetRows:
         return [self._reader.column(columns, name) for name in self._kept]
 
 
-def join_parts(header: bytes, parts: Iterable[Path], target: Path) -> None:
-    """Write the Parquet file of `ParquetRows`' header and parts, a row group a part; none give a file without rows."""
+def join_parts(header: bytes, parts: Iterable[Path], target: Path, record: Mapping[str, Any] | None = None) -> None:
+    """Write the Parquet file of `ParquetRows`' header and parts, a row group a part; none give a file without rows. Its
+    metadata are those of the input, and the `record` of what made it."""
     import pyarrow
     import pyarrow.parquet
 
     schema = pyarrow.ipc.read_schema(pyarrow.py_buffer(header))
-    with pyarrow.parquet.ParquetWriter(str(target), schema) as writer:
+    metadata = {key: value for key, value in (schema.metadata or {}).items() if key != RECORD_KEY}
+    if record is not None:
+        metadata[RECORD_KEY] = json.dumps({**record, "columns": schema.names}, ensure_ascii=False).encode()
+    with pyarrow.parquet.ParquetWriter(str(target), schema.with_metadata(metadata)) as writer:
         for part in parts:
             with pyarrow.OSFile(str(part)) as file, pyarrow.ipc.open_stream(file) as stream:
                 writer.write_table(stream.read_all())
+
+
+def read_parquet_record(source: Path | BinaryIO) -> Mapping[str, Any] | None:
+    """The record in a Parquet file; None where it has none, or other rows or columns than when it was written."""
+    try:
+        import pyarrow.parquet
+
+        metadata = pyarrow.parquet.read_metadata(source)
+        record = json.loads((metadata.metadata or {})[RECORD_KEY])
+        names = metadata.schema.to_arrow_schema().names
+        as_written = record["scored"] == metadata.num_rows and record["columns"] == names
+    except (ModuleNotFoundError, OSError, ValueError, KeyError, TypeError):
+        return None
+    return record if as_written else None
 
 
 def _slices(records: Sequence[Record]) -> Iterator[Any]:

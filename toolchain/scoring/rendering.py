@@ -216,13 +216,17 @@ def body_anew(reader: Reader, selection: Selection) -> Body:
 
 
 def render_reject(
-    record: Record, reason: str, source: str, identity: Callable[[Mapping[str, Any]], Any] | None = None
+    record: Record,
+    reason: str,
+    source: str,
+    bundle: str,
+    identity: Callable[[Mapping[str, Any]], Any] | None = None,
 ) -> bytes:
-    """A line of the rejects: where the row stands, why it was rejected, and the row itself.
+    """A line of the rejects: where the row stands, why it was rejected, the `bundle` by its identity, the row itself.
 
     With an `identity` it names the row's id as well: null where the row could not be read, or its id is no plain value.
     """
-    values: dict[str, Any] = {"file": source, "line": record.line, "reason": reason}
+    values: dict[str, Any] = {"file": source, "line": record.line, "reason": reason, "bundle": bundle}
     if identity is not None:
         own = identity(record.fields)
         values["id"] = own if isinstance(own, str | int | float) else None

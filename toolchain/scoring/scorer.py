@@ -91,6 +91,7 @@ class Scorer:
         threads: int | None = None,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle or find_bundle()))
+        self.identity = self.bundle.identity
         self.labels = self.bundle.specification.labels
         self.reference = bundle_reference(self.bundle)
         self.explain = explain

@@ -20,6 +20,7 @@ from toolchain.files.compression import BrokenInput
 from toolchain.files.kind import Kind
 from toolchain.files.parquet import ParquetReader
 from toolchain.files.records import LABEL_COLUMNS, TEXT_COLUMNS, Reader, Record, find_column
+from toolchain.files.storage import Status
 from toolchain.files.tables import ReadOptions, Table, open_table, refuse_packed_parquet
 from toolchain.measures.drift import Reference, Statistics
 from toolchain.measures.labels import LabelMap, LabelReader, Truth
@@ -44,7 +45,8 @@ _FORMAT_NAMES = {"csv": "CSV", "jsonl": "JSONL", "parquet": "Parquet"}
 
 @dataclass(frozen=True)
 class Options(ReadOptions):
-    """How a file is read and scored. `max_rejects` is a share of the rows.
+    """How a file is read and scored. `max_rejects` is a share of the rows; `overwrite` replaces outputs that are not
+    ours.
 
     `label_column` or `label_map` (`1=pos,0=neg`, see `toolchain.measures.labels`) ask for figures against known labels,
     in a column with a usual name where none is named; `probabilities` and `min_confidence` add fields to the rows;
@@ -56,6 +58,7 @@ class Options(ReadOptions):
     on_error: Literal["reject", "fail"] = "reject"
     max_rejects: float = 0.1
     resume: bool = True
+    overwrite: bool = False
     label_column: str | None = None
     label_map: str | None = None
     probabilities: bool = False
@@ -161,12 +164,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Window:
-    """Consecutive records, and what each is to become: scored (its text is under way) or rejected."""
+    """Consecutive records, and what each is to become: scored (its text is under way) or rejected. `bundle` is the
+    identity of what scores them."""
 
     number: int
     records: Sequence[Record]
     reasons: Sequence[str | None]
     pending: PendingScores
+    bundle: str
     reference: Reference | None
 
 
@@ -201,8 +206,8 @@ def describe_job(
     """What the output depends on, as plain JSON values: a run continues only parts that were made with the same.
 
     `source` is the input as it was named, `model` names the model and what it runs on, `window` is the limits of `cut`.
-    Of a local file the edges count as
-    well; an object is replaced whole, so that its time and size tell.
+    Of a local file the edges count as well, which costs the same whatever its size and however often a run is resumed;
+    an object is replaced whole, so that its time and size tell.
     """
     job: dict[str, Any] = {
         "input": source,
@@ -222,16 +227,22 @@ def describe_job(
         "--delimiter": plan.reader.delimiter,
         "--max-row-bytes": options.max_row_bytes,
     }
-    if (status := table.status) is not None:
-        edges = hashlib.sha256()
-        if table.kind.place == "local":
-            with Path(table.kind.name).open("rb") as again:
-                edges.update(again.read(_EDGE))
-                again.seek(max(0, status.size - _EDGE))
-                edges.update(again.read(_EDGE))
-        job["input contents"] = [status.size, status.modified_ns, edges.hexdigest()]
+    if table.status is not None:
+        job["input contents"] = _contents(table.kind, table.status)
     plain: Mapping[str, Any] = json.loads(json.dumps(job))
     return plain
+
+
+def _contents(kind: Kind, status: Status) -> tuple[int, int, str | None, str | None]:
+    """Size, time in nanoseconds, SHA-256, and of what: `all` of a local file of up to two `_EDGE`, else its `edges`."""
+    if kind.place != "local":
+        return status.size, status.modified_ns, None, None
+    edges = hashlib.sha256()
+    with Path(kind.name).open("rb") as again:
+        edges.update(again.read(min(_EDGE, status.size)))
+        again.seek(max(_EDGE, status.size - _EDGE))
+        edges.update(again.read(max(0, status.size - again.tell())))
+    return status.size, status.modified_ns, edges.hexdigest(), "all" if status.size <= 2 * _EDGE else "edges"
 
 
 class UntilBroken:
@@ -270,7 +281,7 @@ def cut(records: Iterable[Record], rows: int, size: int) -> Iterator[list[Record
 def begin(scorer: Scorer, plan: Plan, number: int, records: Sequence[Record], reasons: Sequence[str | None]) -> Window:
     """Start scoring the records that have no reason against it; several windows may be under way at once."""
     texts = [plan.text(record.fields) for record, why in zip(records, reasons, strict=True) if why is None]
-    return Window(number, records, reasons, scorer.submit(texts), scorer.reference)
+    return Window(number, records, reasons, scorer.submit(texts), scorer.identity, scorer.reference)
 
 
 def finish(window: Window, plan: Plan, rows: Rows, source: str) -> tuple[WindowEntry, bytes, bytes]:
@@ -281,7 +292,9 @@ def finish(window: Window, plan: Plan, rows: Rows, source: str) -> tuple[WindowE
     judged = list(zip(window.records, window.reasons, strict=True))
     scored = [record for record, reason in judged if reason is None]
     part = rows.render(scored, scores)
-    rejects = b"".join(render_reject(record, why, source, plan.identity) for record, why in judged if why is not None)
+    rejects = b"".join(
+        render_reject(record, why, source, window.bundle, plan.identity) for record, why in judged if why is not None
+    )
     counts = LabelCounts.none(0)
     if plan.label is not None:
         counts = count_labels(plan.truth(scored), scores.best, scores.probabilities)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from toolchain import __version__
+from toolchain.files.outputs import Product, writing
 from toolchain.measures.calibration import Reliability
 
 if TYPE_CHECKING:
@@ -18,9 +20,20 @@ if TYPE_CHECKING:
 
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#5F6368"
 DOTS_PER_INCH = 100
+_SOFTWARE = b"tEXtSoftware\0toolchain "
+_HEAD = 4096
 
 
-def training_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
+def is_figure(path: Path) -> bool:
+    """Whether a file is a figure of ours, which says so where PNG names its software."""
+    with path.open("rb") as file:
+        return _SOFTWARE in file.read(_HEAD)
+
+
+RELIABILITY = Product("reliability.png", is_figure)
+
+
+def training_curves(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
     """Loss and accuracy by epoch, training and validation, the best epoch marked: 1200 × 500 pixels.
 
     `history` holds the lines of `history.csv`, at least one; the best epoch is that of the lowest validation loss.
@@ -52,7 +65,7 @@ def training_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
     _save(figure, path)
 
 
-def reliability_diagram(before: Reliability, after: Reliability | None, path: Path) -> None:
+def reliability_diagram(before: Reliability, after: Reliability | None, path: str | Path) -> None:
     """Accuracy by confidence, above how many answers have it; beside each other before and after a calibration.
 
     On the diagonal a model that says 80 % is right in 80 of 100 cases; below it, it is too sure of itself.
@@ -110,6 +123,6 @@ def _tidy(axes: "Axes") -> None:
     axes.set_axisbelow(True)
 
 
-def _save(figure: "Figure", path: Path) -> None:
-    with path.open("wb") as file:
-        figure.savefig(file, format="png")
+def _save(figure: "Figure", path: str | Path) -> None:
+    with writing(path) as file:
+        figure.savefig(file, format="png", metadata={"Software": f"toolchain {__version__}"})

@@ -24,6 +24,7 @@ from toolchain.errors import UsageError
 from toolchain.measures.calibration import fit_temperature, reliability
 from toolchain.measures.drift import text_reference
 from toolchain.models.classifiers import Model, PooledGRU, build_model
+from toolchain.models.earlier import METRICS, Earlier, set_aside
 from toolchain.models.recipes import Recipe
 from toolchain.models.snapshot import Snapshot, load_snapshot, save_snapshot
 from toolchain.training.adversarial import Adversary
@@ -165,6 +166,8 @@ def fit(
     progress: Progress = lambda batches, title: batches,
     resume: bool = False,
     teacher: Snapshot | None = None,
+    overwrite: bool = False,
+    on_earlier: Callable[[Earlier], None] = lambda earlier: None,
 ) -> dict[str, Any]:
     """Train, keep the checkpoint of the lowest validation loss in `out`, calibrate and test it -> the metrics.
 
@@ -172,8 +175,10 @@ def fit(
     `MIN_EPOCHS` epochs, `suspects.csv`. `on_epoch` hears of every epoch and whether it is the best so far; `progress`
     wraps the batches of a pass. A `teacher` labels the unlabelled texts, and those that it is sure of are trained on as
     well. The same seed gives the same checkpoint on the same machine. Every finished epoch is kept in `resume.pt` until
-    the run is complete: with `resume` a killed run goes on behind it, to the same result as an undisturbed one. Raises
-    `UsageError` where the loss stops being a number, or where there is nothing of this run to resume.
+    the run is complete: with `resume` a killed run goes on behind it, to the same result as an undisturbed one. When
+    the first epoch is finished an earlier snapshot in `out` is set aside, and `on_earlier` hears of it; with
+    `overwrite` it is replaced. Raises `UsageError` where the loss stops being a number, or where there is nothing of
+    this run to resume.
     """
     make_repeatable(settings.seed)
     progress = giving_memory_back(progress)
@@ -229,6 +234,8 @@ def fit(
         history.append(epoch)
         if not is_first():
             continue  # one process writes and reports
+        if number == 1 and not overwrite and (earlier := set_aside(out)):
+            on_earlier(earlier)
         _write_history(history, out / "history.csv")
         if best:
             training = {**about, "epoch": number, "validation_loss": loss, "validation_accuracy": accuracy}
@@ -257,7 +264,7 @@ def fit(
     else:
         (out / SUSPECTS_FILE).unlink(missing_ok=True)  # of an earlier run
     save_snapshot(replace(checkpoint, training=metrics), out)
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    (out / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     training_curves([asdict(epoch) for epoch in history], out / "history.png")
     (out / RESUME_FILE).unlink(missing_ok=True)
     return metrics

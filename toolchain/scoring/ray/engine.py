@@ -29,11 +29,12 @@ from ray.data.block import BlockMetadata
 from export.bundle import MANIFEST, Bundle, open_bundle
 from export.errors import ExportError
 from toolchain.errors import UsageError
-from toolchain.files.kind import Kind
+from toolchain.files.kind import STDIO, Kind
 from toolchain.files.storage import remove_tree
 from toolchain.scoring import job as local
 from toolchain.scoring.batch import Outcome
 from toolchain.scoring.job import Interrupted
+from toolchain.scoring.places import check_output, check_places, followed, is_passing
 from toolchain.scoring.ray.ledger import Ledger
 from toolchain.scoring.ray.shards import (
     Failed,
@@ -47,6 +48,7 @@ from toolchain.scoring.ray.shards import (
     done_before,
     plan_windows,
     readable,
+    refuse_others,
     write_shard,
 )
 from toolchain.scoring.rendering import Rows
@@ -127,10 +129,14 @@ def _prepare(
 ) -> tuple[Job, list[File]]:
     """Refuse what cannot be, and begin anew what is not to be resumed."""
     for source, output in files:
-        if "standard stream" in (Kind.of(source).place, Kind.of(output).place):
-            raise UsageError("-: --engine ray reads and writes files; leave it away for standard input and output")
+        if source == STDIO or is_passing(output):
+            passing = STDIO if source == STDIO else output
+            raise UsageError(f"{passing}: --engine ray reads and writes files; leave it away for pipes and devices")
         if source == output:
-            raise UsageError(f"{output}: is the input itself; name another output: -o")
+            raise UsageError(f"{output}: is an input itself; name another output: -o")
+        if merge:
+            check_output(source, output, options.overwrite)
+    check_places(files, sharded=not merge)
     job = Job(
         run=uuid.uuid4().hex,
         identity=bundle.identity,
@@ -144,11 +150,12 @@ def _prepare(
         window=(local.WINDOW_ROWS, local.WINDOW_BYTES),
     )
     jobs = [
-        File(number, source, Kind.of(output), _anywhere(source), Kind.of(_anywhere(output)))
+        File(number, source, Kind.of(output), _anywhere(source), Kind.of(_anywhere(followed(output))))
         for number, (source, output) in enumerate(files)
     ]
-    if not options.resume:
-        for file in jobs:
+    for file in jobs:
+        refuse_others(file)
+        if not options.resume:
             remove_tree(file.shards)
     return job, jobs
 

@@ -12,13 +12,16 @@ from export.bundle import Bundle
 from toolchain.errors import CheckFailed, UsageError
 from toolchain.files.inputs import rejects_path
 from toolchain.files.kind import Kind
+from toolchain.files.outputs import RECORD, record_bytes, record_values, write_durably
 from toolchain.files.storage import beside, is_remote, last_name, read_bytes, remove, remove_tree, upload
 from toolchain.files.storage import join as name_in
 from toolchain.measures.drift import Statistics, bundle_reference, find_drift
 from toolchain.measures.metrics import LabelCounts, label_metrics
 from toolchain.scoring.batch import Outcome
 from toolchain.scoring.job import Summary
-from toolchain.scoring.journal import join
+from toolchain.scoring.journal import UNPUBLISHED, join
+from toolchain.scoring.places import rejects_of
+from toolchain.scoring.provenance import Provenance
 from toolchain.scoring.ray.shards import Failed, File, Job, Planned, Shard
 
 _SMALL = 1 << 20
@@ -103,6 +106,9 @@ class Ledger:
         self.summary.text_column = self._planned.text_column
         if self._planned.label_column is not None:
             self.summary.label_metrics = label_metrics(self._counts, self.job.labels, self._planned.label_column)
+        described = json.loads(read_bytes(self.file.journal("job")) or b"{}")
+        self._made_by = Provenance.of(described, Path(self.job.bundle), self.summary.model, self.summary.provider)
+        self.summary.made_by = self._made_by
         if (reference := bundle_reference(self.bundle)) is not None:
             self.summary.drift = find_drift(reference, self._seen, self.bundle.specification)
         try:
@@ -137,27 +143,41 @@ class Ledger:
         return Outcome.failed(self.file.source, error)
 
     def _merge(self) -> None:
-        """One file of the rows and one of the rejects, as the local engine writes them."""
+        """One file of the rows and one of the rejects, and the record of both, as the local engine writes them."""
         assert self._planned is not None
         target = self.file.target
-        rejects = rejects_path(Kind.of(self.file.source), self.file.output).name
+        name, rejects = last_name(target.name), rejects_path(Kind.of(self.file.source), target).name
+        record = self._made_by.record(self.summary.scored, self.summary.rejected)
+        in_file = target.format == "parquet"
+        files: dict[str, Path] = {}
         with tempfile.TemporaryDirectory() as room:
             work = self._work(room)
-            rows = _local(self.file.rows(number) for number in self._with_rows)
             if self._with_rejects:
                 lines = _local(self.file.rejects(number) for number in self._with_rejects)
                 join(b"", lines, work / "rejected", Kind.of(rejects))
-                upload(work / "rejected", beside(target.name, rejects))
-            else:
-                remove(beside(target.name, rejects))
+                files[rejects] = work / "rejected"
             if self._with_rows or self._planned.header:
-                join(self._planned.header, rows, work / "joined", target)
-                upload(work / "joined", target.name)
-            else:
-                remove(target.name)
+                rows = _local(self.file.rows(number) for number in self._with_rows)
+                own = record_values(record, files) if in_file else None
+                join(self._planned.header, rows, work / "joined", target, own)
+                files[name] = work / "joined"
+            write_durably(work / UNPUBLISHED, record_bytes(record, files))
+            for written in (rejects, name):
+                if written in files:
+                    upload(files[written], beside(target.name, written))
+                else:
+                    remove(beside(target.name, written))
+            if files and not in_file:
+                upload(work / UNPUBLISHED, target.name + RECORD)
+            elif not in_file:
+                remove(target.name + RECORD)
         remove_tree(self.file.shards)
         self.summary.output = self.file.output.name
-        self.summary.rejects = beside(self.file.output.name, rejects) if self.summary.rejected else None
+        if self.summary.rejected:
+            local = target.place == "local"
+            self.summary.rejects = (
+                str(rejects_of(self.file.source, self.summary.output)) if local else beside(target.name, rejects)
+            )
 
     def _work(self, room: str) -> Path:
         """A local folder to put a file together in: on the output's own disk, where it has one."""

@@ -22,8 +22,10 @@ from toolchain.errors import UsageError
 from toolchain.files.kind import Kind
 from toolchain.files.storage import join as name_in
 from toolchain.files.storage import read_bytes, write_bytes
-from toolchain.scoring.journal import WindowEntry, check_same_job, join
+from toolchain.scoring.journal import SHARDS, UNPUBLISHED, WindowEntry, check_same_job, join
 from toolchain.scoring.windows import Options, Plan, UntilBroken, cut, describe_job, limited, open_records
+
+_OURS = {"rows", "rejects", "journal", "manifest.json", ".manifest", "joined", "rejected", UNPUBLISHED}
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class File:
     @property
     def shards(self) -> str:
         """The folder of its shards."""
-        return f"{self.target.name}.shards"
+        return self.target.name + SHARDS
 
     def journal(self, name: str) -> str:
         """The line of the journal about a window, or `job`."""
@@ -134,6 +136,15 @@ class Unusable:
     """A worker that cannot score at all."""
 
     error: str
+
+
+def refuse_others(file: File) -> None:
+    """Raise `UsageError` where the folder of the shards is on this machine and holds something that is none."""
+    folder = Path(file.shards)
+    if file.target.place == "local" and folder.is_dir():
+        others = sorted({path.name for path in folder.iterdir()} - _OURS)
+        if others:
+            raise UsageError(f"{file.output.name}.shards: holds {others[0]}, which is no shard; move it away")
 
 
 def plan_windows(job: Job, file: File) -> Iterator[Task | Planned]:
