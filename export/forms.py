@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from export.rounding import LOGIT_ULPS
 from export.sessions import open_session, run_text
 from export.spec import Classifier, Specification
 from export.text import PADDING_ID, encode, lookup_table
@@ -26,13 +27,17 @@ class Explained:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a form says of N texts: `probabilities` [N, classes]; None for what it does not give."""
+    """What a form says of N texts: `probabilities` [N, classes]; None for what it does not give.
+
+    `summed` [N, classes] is the size of the numbers that `logits` were summed from where the form does not sum them.
+    """
 
     probabilities: NDArray[np.float32]
     labels: Sequence[str] | None = None
     tokens: NDArray[np.int64] | None = None
     unknown: NDArray[np.int64] | None = None
     logits: NDArray[np.float32] | None = None
+    summed: NDArray[np.float64] | None = None
     explained: Sequence[Explained] | None = None
 
 
@@ -47,7 +52,8 @@ Runner = Callable[[Sequence[str]], Answers]
 class Form:
     """One exported form. `open` takes the file, the bundle's specification and vocabulary, and an ONNX provider.
 
-    `tolerance` bounds how far a probability may be from PyTorch's; `min_agreement` is the share of real texts that must
+    `tolerance` bounds how far a probability may be from PyTorch's, `logit_ulps` how far a logit may, in units in the
+    last place of the terms that it is summed from (None: any). `min_agreement` is the share of real texts that must
     keep their label; what `explains` gives the share of every token as well.
     """
 
@@ -57,6 +63,7 @@ class Form:
     open: Callable[[Path, Specification, Sequence[str], str], Runner]
     uses_provider: bool
     tolerance: float = TOLERANCE
+    logit_ulps: float | None = LOGIT_ULPS
     min_agreement: float = 0.0
     explains: bool = False
 
@@ -136,6 +143,7 @@ def _open_explain(file: Path, specification: Specification, vocabulary: Sequence
             tokens,
             unknown,
             logits=(start + shares.sum(axis=1, dtype=np.float64)).astype(np.float32),
+            summed=np.abs(shares).sum(axis=1, dtype=np.float64),
             explained=[Explained(row, own[: len(row)]) for row, own in zip(rows, shares, strict=True)],
         )
 
@@ -220,6 +228,7 @@ FORMS: dict[str, Form] = {
             _open_onnx,
             uses_provider=False,
             tolerance=QUANTIZED_TOLERANCE,
+            logit_ulps=None,
             min_agreement=QUANTIZED_AGREEMENT,
         ),
         Form("onnx-explain", "model.explain.onnx", _build_explain, _open_explain, uses_provider=False, explains=True),

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from export.errors import ExportError
 from export.forms import TOLERANCE, Answers, Explained, Runner, softmax
+from export.rounding import LOGIT_ULPS, ULP, Sizes, log_probability_differences, logit_differences
 from export.spec import Specification
 from export.text import encode, lookup_table
 
@@ -24,6 +26,9 @@ _EXPLAINED_WORDS = 64
 Reference = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts -> logits [texts, classes]."""
 
+SizesReference = Callable[[Sequence[str]], Sizes]
+"""Texts -> the size of the terms that each logit is summed from, [texts, classes] (see `export.rounding`)."""
+
 SharesReference = Callable[[Sequence[str]], Sequence[NDArray[np.float32]]]
 """Texts -> of each the change of the logits that its tokens cause, [tokens read, classes]."""
 
@@ -32,6 +37,7 @@ SharesReference = Callable[[Sequence[str]], Sequence[NDArray[np.float32]]]
 class Expected:
     """What every form has to say of `texts`: `logits` and `probabilities` [N, classes], token counts [N].
 
+    `sizes` [N, classes] are those of the terms that the logits are summed from, known where the logits are.
     `explained` are the texts whose shares are known.
     """
 
@@ -41,6 +47,7 @@ class Expected:
     tokens: NDArray[np.int64]
     unknown: NDArray[np.int64]
     logits: NDArray[np.float32] | None = None
+    sizes: Sizes | None = None
     explained: Mapping[str, Explained] = field(default_factory=dict)
 
     def take(self, rows: Sequence[int]) -> "Expected":
@@ -53,6 +60,7 @@ class Expected:
             self.tokens[index],
             self.unknown[index],
             None if self.logits is None else self.logits[index],
+            None if self.sizes is None else self.sizes[index],
             self.explained,
         )
 
@@ -67,10 +75,11 @@ class Comparison:
     """One form against what was expected. `differences` are the largest of any class of any text, 0 for none.
 
     `label_agreement` is the share of texts with the expected label; `label_errors` counts the disagreements where the
-    two best probabilities differ by more than the tolerance. `logits_difference` is relative where a logit exceeds 1.
-    `shares_difference`, for a form that explains, is relative where the shares of a text move a logit by more than 1 on
-    the way: a share is the difference of two logits, and as exact as they are. `word_errors` counts the answers with
-    other words.
+    two best probabilities differ by more than the tolerance. `logits_difference` and `shares_difference` are in units
+    in the last place of the terms that a logit is summed from (see `export.rounding`), and None where there is nothing
+    to compare; `logits_tolerance` bounds the first, and twice that the second, because a share is the difference of two
+    logits. `word_errors` counts the answers with other words. `worst_texts` holds, of each of these figures, the text
+    that is worst in it.
     """
 
     form: str
@@ -83,42 +92,49 @@ class Comparison:
     label_errors: int
     count_errors: int
     tolerance: float
+    logits_tolerance: float | None
     min_agreement: float
-    worst_text: str
+    worst_texts: Mapping[str, str]
     shares_difference: float | None = None
     word_errors: int = 0
 
     @property
     def passed(self) -> bool:
         """Whether everything the form says is within the tolerance. A difference that is not a number is not."""
-        return (
-            self.max_difference <= self.tolerance
-            and (self.logits_difference is None or self.logits_difference <= self.tolerance)
-            and (self.shares_difference is None or self.shares_difference <= self.tolerance)
-            and self.label_errors == 0
-            and self.count_errors == 0
-            and self.word_errors == 0
-            and self.label_agreement >= self.min_agreement
-        )
+        return not self._reasons()
 
     def failure(self) -> str:
-        """What failed, how far, at what tolerance; empty where nothing did."""
-        reasons = []
+        """What failed, how far, at what tolerance, and on which text most; empty where nothing did."""
+        reasons = [
+            f"{reason}, worst on {self.worst_texts[figure]!r}" if figure in self.worst_texts else reason
+            for figure, reason in self._reasons().items()
+        ]
+        return f"{self.form}: {'; '.join(reasons)}" if reasons else ""
+
+    def _reasons(self) -> Mapping[str, str]:
+        """Figure -> why it fails."""
+        reasons = {}
         if not self.max_difference <= self.tolerance:
-            reasons.append(f"probabilities differ by {self.max_difference:.3g}, tolerance {self.tolerance:g}")
-        if self.logits_difference is not None and not self.logits_difference <= self.tolerance:
-            reasons.append(f"logits differ by {self.logits_difference:.3g}, tolerance {self.tolerance:g}")
-        if self.shares_difference is not None and not self.shares_difference <= self.tolerance:
-            reasons.append(f"shares differ by {self.shares_difference:.3g}, tolerance {self.tolerance:g}")
+            reasons["probabilities"] = (
+                f"probabilities differ by {self.max_difference:.3g}, tolerance {self.tolerance:g}"
+            )
+        for figure, difference, times in (("logits", self.logits_difference, 1), ("shares", self.shares_difference, 2)):
+            if difference is None or self.logits_tolerance is None:
+                continue
+            if not difference <= times * self.logits_tolerance:
+                reasons[figure] = (
+                    f"{figure} differ by {difference:.3g} units in the last place of their terms, "
+                    f"tolerance {times * self.logits_tolerance:g}"
+                )
         if self.label_errors:
-            reasons.append(f"{self.label_errors} labels differ")
+            reasons["labels"] = f"{self.label_errors} labels differ"
         if self.label_agreement < self.min_agreement:
-            reasons.append(f"{self.label_agreement:.2%} of the labels agree, expected {self.min_agreement:.1%}")
+            reasons["agreement"] = f"{self.label_agreement:.2%} of the labels agree, expected {self.min_agreement:.1%}"
         if self.count_errors:
-            reasons.append(f"{self.count_errors} token counts differ")
+            reasons["counts"] = f"{self.count_errors} token counts differ"
         if self.word_errors:
-            reasons.append(f"the words differ in {self.word_errors} answers")
-        return f"{self.form}: {'; '.join(reasons)}; worst on {self.worst_text!r}" if reasons else ""
+            reasons["words"] = f"the words differ in {self.word_errors} answers"
+        return reasons
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with the verdict."""
@@ -131,12 +147,23 @@ def expect(
     vocabulary: Sequence[str],
     texts: Sequence[str],
     shares_reference: SharesReference | None = None,
+    sizes_reference: SizesReference | None = None,
 ) -> Expected:
-    """What the reference and the Python tokenizer say of `texts`."""
+    """What the reference and the Python tokenizer say of `texts`; logits are compared where their sizes are known.
+
+    Raises `ExportError` where the reference itself gives no number.
+    """
     table = lookup_table(vocabulary)
     tokens = [specification.tokenizer.tokenize(text) for text in texts]
     ids = [encode(row, table) for row in tokens]
     logits = reference(texts)
+    if not np.isfinite(logits).all():
+        (broken,) = np.nonzero(~np.isfinite(logits).all(axis=1))
+        raise ExportError(
+            f"the model itself has no number as its answer to {texts[broken[0]][:_SHOWN]!r} "
+            f"({len(tokens[broken[0]]):,} tokens): its states grow beyond single precision; "
+            "train it anew, with fewer tokens a text"
+        )
     read = [row[: specification.max_tokens] for row in tokens]
     shares = shares_reference(texts) if shares_reference else []
     explained = dict(zip(texts, map(Explained, read, shares), strict=False))
@@ -147,6 +174,7 @@ def expect(
         tokens=np.array([len(row) for row in ids], np.int64),
         unknown=np.array([row.count(0) for row in ids], np.int64),
         logits=logits,
+        sizes=sizes_reference(texts) if sizes_reference else None,
         explained=explained,
     )
 
@@ -158,89 +186,114 @@ def compare(
     expected: Expected,
     tolerance: float = TOLERANCE,
     min_agreement: float = 0.0,
+    logit_ulps: float | None = LOGIT_ULPS,
 ) -> Comparison:
-    """Run every text in batches of mixed lengths and up to `ALONE` of them one by one, and compare all that is said."""
+    """Run every text in batches of mixed lengths and up to `ALONE` of them one by one, and compare all that is said.
+
+    `tolerance` bounds the probabilities, `logit_ulps` the logits, which without it are not compared.
+    """
     count = len(expected.texts)
     order = list(range(count))
     random.Random(0).shuffle(order)
     alone = sorted(order[:ALONE])
     batches = [*_mixed_batches(expected.texts, order), *([index] for index in alone)]
-    worst = _Worst()
+    worst = _Worst(expected, tolerance, logit_ulps)
     for batch in batches:
-        worst.add(batch, run([expected.texts[index] for index in batch]), expected, tolerance)
+        worst.add(batch, run([expected.texts[index] for index in batch]))
     return Comparison(
         form=form,
         provider=provider,
         cases=count,
         alone=len(alone),
-        max_difference=worst.difference,
-        logits_difference=worst.logits,
+        max_difference=worst.figure("probabilities") or 0.0,
+        logits_difference=worst.figure("logits"),
         label_agreement=1 - worst.other_labels / max(1, worst.labels),
         label_errors=worst.label_errors,
         count_errors=worst.count_errors,
         tolerance=tolerance,
+        logits_tolerance=logit_ulps,
         min_agreement=min_agreement,
-        worst_text=expected.texts[worst.index][:_SHOWN] if count else "",
-        shares_difference=worst.shares,
+        worst_texts={figure: expected.texts[index][:_SHOWN] for figure, (_, index) in worst.figures.items()},
+        shares_difference=worst.figure("shares"),
         word_errors=worst.word_errors,
     )
 
 
 class _Worst:
-    """The running worst of a comparison."""
+    """The running worst of a comparison: figure -> its largest value so far, and the index of the text that has it."""
 
-    def __init__(self) -> None:
-        self.difference = 0.0
-        self.logits: float | None = None
-        self.shares: float | None = None
-        self.index = 0
+    def __init__(self, expected: Expected, tolerance: float, logit_ulps: float | None) -> None:
+        self.expected = expected
+        self.tolerance = tolerance
+        self.logit_ulps = logit_ulps
+        self.figures: dict[str, tuple[float, int]] = {}
         self.labels = self.other_labels = self.label_errors = self.count_errors = self.word_errors = 0
 
-    def add(self, batch: Sequence[int], answers: Answers, expected: Expected, tolerance: float) -> None:
+    def figure(self, name: str) -> float | None:
+        """The largest value so far; None where there was nothing to compare."""
+        return self.figures[name][0] if name in self.figures else None
+
+    def add(self, batch: Sequence[int], answers: Answers) -> None:
+        """Compare what was answered to the texts of these indices."""
         rows = np.array(batch)
-        wanted = expected.probabilities[rows]
+        wanted = self.expected.probabilities[rows]
         if answers.probabilities.shape != wanted.shape:
-            self.difference = float("nan")
+            self._note("probabilities", float("nan"), batch[0])
             return
-        differences = np.abs(answers.probabilities - wanted).max(axis=1)
-        largest = float(differences.max())
-        if _exceeds(largest, self.difference):
-            self.difference, self.index = largest, batch[int(differences.argmax())]
-        if answers.logits is not None and expected.logits is not None:
-            scale = np.maximum(1.0, np.abs(expected.logits[rows]))
-            relative = float((np.abs(answers.logits - expected.logits[rows]) / scale).max())
-            if self.logits is None or _exceeds(relative, self.logits):
-                self.logits = relative
-        if answers.labels is not None:
-            best = np.sort(wanted, axis=1)
-            sure = best[:, -1] - best[:, -2] > tolerance
-            other = np.array([expected.labels[i] != label for i, label in zip(batch, answers.labels, strict=True)])
-            self.labels += len(batch)
-            self.other_labels += int(other.sum())
-            self.label_errors += int((other & sure).sum())
-        for counted, count in ((answers.tokens, expected.tokens), (answers.unknown, expected.unknown)):
+        self._note_rows("probabilities", np.abs(answers.probabilities - wanted).max(axis=1), batch)
+        self._add_logits(batch, rows, answers)
+        self._add_labels(batch, wanted, answers)
+        for counted, count in ((answers.tokens, self.expected.tokens), (answers.unknown, self.expected.unknown)):
             if counted is not None and (wrong := np.flatnonzero(counted != count[rows])).size:
                 self.count_errors += wrong.size
-                if self.difference <= tolerance:
-                    self.index = batch[int(wrong[0])]
+                self._note_rows("counts", np.abs(counted - count[rows]), batch)
         if answers.explained is not None:
             for index, said in zip(batch, answers.explained, strict=True):
-                if (known := expected.explained.get(expected.texts[index])) is not None:
-                    self._add_explained(index, said, known, tolerance)
+                if (known := self.expected.explained.get(self.expected.texts[index])) is not None:
+                    self._add_explained(index, said, known)
 
-    def _add_explained(self, index: int, said: Explained, wanted: Explained, tolerance: float) -> None:
-        difference = 0.0
+    def _add_logits(self, batch: Sequence[int], rows: NDArray[np.intp], answers: Answers) -> None:
+        if self.logit_ulps is None or self.expected.logits is None or self.expected.sizes is None:
+            return
+        logits, sizes = self.expected.logits[rows], self.expected.sizes[rows]
+        if answers.logits is None:
+            far = log_probability_differences(answers.probabilities, logits, sizes)
+        else:
+            if answers.summed is not None:  # half a unit of each is lost when it becomes single precision
+                sizes = sizes + answers.summed / (2 * self.logit_ulps)
+            far = logit_differences(answers.logits, logits, sizes)
+        self._note_rows("logits", far.max(axis=1), batch)
+
+    def _add_labels(self, batch: Sequence[int], wanted: NDArray[np.float32], answers: Answers) -> None:
+        if answers.labels is None:
+            return
+        best = np.sort(wanted, axis=1)
+        margin = best[:, -1] - best[:, -2]
+        other = np.array([self.expected.labels[i] != label for i, label in zip(batch, answers.labels, strict=True)])
+        self.labels += len(batch)
+        self.other_labels += int(other.sum())
+        if (wrong := other & (margin > self.tolerance)).any():
+            self.label_errors += int(wrong.sum())
+            self._note_rows("labels", np.where(wrong, margin, 0.0), batch)
+
+    def _add_explained(self, index: int, said: Explained, wanted: Explained) -> None:
         if list(said.words) != list(wanted.words):
             self.word_errors += 1
-            self.index = index
+            self._note("words", 1, index)
         elif said.shares.shape != wanted.shares.shape:
-            difference = float("nan")
-        elif wanted.words:
-            scale = max(1.0, float(np.abs(np.cumsum(wanted.shares, axis=0, dtype=np.float64)).max()))
-            difference = float(np.abs(said.shares - wanted.shares).max()) / scale
-        if self.shares is None or _exceeds(difference, self.shares):
-            self.shares = difference
-            self.index = index if not difference <= tolerance else self.index
+            self._note("shares", float("nan"), index)
+        elif wanted.words and self.expected.sizes is not None:
+            far = logit_differences(said.shares, wanted.shares, self.expected.sizes[index])
+            self._note("shares", float(far.max()), index)
+
+    def _note_rows(self, name: str, values: NDArray[np.floating[Any]], batch: Sequence[int]) -> None:
+        """The worst of a batch: one value a text. `argmax` finds what is not a number first."""
+        row = int(values.argmax())
+        self._note(name, float(values[row]), batch[row])
+
+    def _note(self, name: str, value: float, index: int) -> None:
+        if name not in self.figures or _exceeds(value, self.figures[name][0]):
+            self.figures[name] = (value, index)
 
 
 def _exceeds(difference: float, so_far: float) -> bool:
@@ -287,29 +340,46 @@ def ids_vectors(expected: Expected, specification: Specification, vocabulary: Se
     """`expected` as the rows of `vectors.ids.jsonl`, for the forms that take ids: line by line the texts of `vectors`.
 
     `ids` are all the tokens of the text, neither cut nor padded, and may be none; as a row of a batch they are padded
-    with 1 on the right, and `lengths` holds how many they are. A runtime conforms when no logit `x` is farther off than
-    `tolerance` times the larger of 1 and |x|. The softmax of `logits` are the `probabilities` of the text.
+    with 1 on the right, and `lengths` holds how many they are. A runtime conforms when no logit is farther off than its
+    number in `tolerances`. The softmax of `logits` are the `probabilities` of the text.
     """
-    if expected.logits is None:
-        raise ValueError("vectors of ids need the reference's logits")
+    if expected.logits is None or expected.sizes is None:
+        raise ValueError("vectors of ids need the reference's logits and their sizes")
     table = lookup_table(vocabulary)
     return [
-        {"ids": encode(specification.tokenizer.tokenize(text), table), "logits": [float(value) for value in logits]}
-        for text, logits in zip(expected.texts, expected.logits, strict=True)
+        {
+            "ids": encode(specification.tokenizer.tokenize(text), table),
+            "logits": [float(value) for value in logits],
+            "tolerances": _tolerances(sizes),
+        }
+        for text, logits, sizes in zip(expected.texts, expected.logits, expected.sizes, strict=True)
     ]
+
+
+def _tolerances(sizes: Sizes) -> list[float]:
+    """How far each logit of a text may be off, to four digits."""
+    return [float(f"{LOGIT_ULPS * ULP * size:.4g}") for size in sizes]
 
 
 def explain_vectors(expected: Expected) -> list[Mapping[str, Any]]:
     """Some texts of `expected`, each short enough to read, as the rows of `vectors.explain.jsonl`.
 
     `words` are the tokens of `text` up to the cut, `shares` what each adds to the logits, a number a class in the order
-    of the manifest's `labels`. A runtime conforms when the words are equal and no share is farther off than `tolerance`
-    times the larger of 1 and the largest absolute sum of shares, of a class, from the text's start.
+    of the manifest's `labels`. A runtime conforms when the words are equal and no share is farther off than twice the
+    number in the text's `tolerances`: it is the difference of two logits.
     """
-    short = [text for text in expected.texts if len(expected.explained[text].words) <= _EXPLAINED_WORDS]
+    if expected.sizes is None:
+        raise ValueError("vectors of shares need the sizes of the reference's logits")
+    read = ((index, text, expected.explained[text]) for index, text in enumerate(expected.texts))
+    short = [(index, text, known) for index, text, known in read if len(known.words) <= _EXPLAINED_WORDS]
     return [
-        {"text": text, "words": list(known.words), "shares": [[float(value) for value in row] for row in known.shares]}
-        for text, known in ((text, expected.explained[text]) for text in short[:_EXPLAINED_AMONG:4])
+        {
+            "text": text,
+            "words": list(known.words),
+            "shares": [[float(value) for value in row] for row in known.shares],
+            "tolerances": _tolerances(expected.sizes[index]),
+        }
+        for index, text, known in short[:_EXPLAINED_AMONG:4]
     ]
 
 
@@ -320,15 +390,23 @@ def from_vectors(
 ) -> Expected:
     """The inverse of `vectors`, of `ids_vectors` for the logits and of `explain_vectors` for the shares.
 
-    Older bundles have no `ids_rows`.
+    Older bundles have no `ids_rows`, or none with `tolerances`: there a logit `x` may be off by `TOLERANCE` times the
+    larger of 1 and |x|, as it was when they were made.
     """
+    logits = np.array([row["logits"] for row in ids_rows], np.float32) if ids_rows else None
+    if ids_rows and "tolerances" in ids_rows[0]:
+        tolerances = np.array([row["tolerances"] for row in ids_rows], np.float64)
+    else:
+        known = [row["logits" if ids_rows else "probabilities"] for row in ids_rows or rows]
+        tolerances = TOLERANCE * np.maximum(1.0, np.abs(np.array(known, np.float64)))
     return Expected(
         texts=[row["text"] for row in rows],
         labels=[row["label"] for row in rows],
         probabilities=np.array([row["probabilities"] for row in rows], np.float32),
         tokens=np.array([row["tokens"] for row in rows], np.int64),
         unknown=np.array([row["unknown"] for row in rows], np.int64),
-        logits=np.array([row["logits"] for row in ids_rows], np.float32) if ids_rows else None,
+        logits=logits,
+        sizes=tolerances / (LOGIT_ULPS * ULP),
         explained={row["text"]: _explained(row, len(rows[0]["probabilities"])) for row in explain_rows},
     )
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from export.rounding import Sizes, logit_sizes
 from export.spec import Classifier, InvalidClassifier, Specification
 from export.text import PADDING_ID, encode, lookup_table
 from toolchain.errors import UsageError
@@ -74,6 +75,11 @@ class Snapshot:
             return results
 
         return logits
+
+    def sizes_reference(self) -> Callable[[Sequence[str]], Sizes]:
+        """Texts -> the size of the terms that each logit is summed from, [texts, classes] (see `export.rounding`)."""
+        sizes = logit_sizes(self.classifier())
+        return lambda texts: np.tile(sizes, (len(texts), 1))
 
     def shares_reference(self) -> Callable[[Sequence[str]], list[NDArray[np.float32]]]:
         """PyTorch's own shares: texts -> of each the change of the logits by every token read, [tokens, classes]."""

@@ -118,7 +118,7 @@ def export_snapshot(
             if not force and (failure := shrinkage.agreement.failure()):
                 refused.append(failure)
         if refused:
-            raise CheckFailed("; ".join(refused) + "; the bundle was not published")
+            raise CheckFailed("; ".join(refused) + "; the bundle was not published" + _way_out(comparisons))
         training = dict(snapshot.training)
         reference = _reference(training.pop("reference", None), specification, entries is not None)
         about = {
@@ -159,7 +159,7 @@ def verify_bundle(
         for form in forms:
             used = _provider(form, bundle.folder, provider)
             run = form.open(bundle.folder / form.file, bundle.specification, bundle.vocabulary(), used)
-            comparisons.append(parity.compare(form.name, used, run, expected, form.tolerance))
+            comparisons.append(parity.compare(form.name, used, run, expected, form.tolerance, 0.0, form.logit_ulps))
             on_comparison(comparisons[-1])
         return Verification("the bundle's vectors", comparisons)
     against = "PyTorch"
@@ -188,6 +188,21 @@ def _forms(formats: Sequence[str]) -> list[Form]:
     if unknown := [name for name in formats if name not in FORMATS]:
         raise UsageError(f"--format {unknown[0]}: expected one of {', '.join(FORMATS)}")
     return [FORMS[name] for name in dict.fromkeys(name for wanted in formats for name in FORMATS[wanted])]
+
+
+def _way_out(comparisons: Sequence[parity.Comparison]) -> str:
+    """Which forms agree, and the options that export them alone; empty where none does."""
+    agreeing = [comparison.form for comparison in comparisons if comparison.passed]
+    options: list[str] = []
+    covered: set[str] = set()
+    for name, forms in FORMATS.items():
+        if set(forms) <= set(agreeing) and not set(forms) <= covered:
+            options.append(f"--format {name}")
+            covered |= set(forms)
+    if not options or len(agreeing) == len(comparisons):
+        return ""
+    precisions = [f"--precision {name}" for name, forms in PRECISIONS.items() if forms and set(forms) <= set(agreeing)]
+    return f". {', '.join(agreeing)} agree; to export these alone, name them: {' '.join(options + precisions)}"
 
 
 def _shrunk(snapshot: Snapshot, entries: int) -> tuple[Classifier, Snapshot]:
@@ -243,14 +258,17 @@ def _compare(
     specification, vocabulary = classifier.specification, classifier.vocabulary
     cases = [*edge_cases(vocabulary, specification.max_tokens), *vocabulary_cases(vocabulary, 1), *texts]
     shares = snapshot.shares_reference() if any(form.explains for form in forms) else None
-    expected = parity.expect(snapshot.reference(), specification, vocabulary, cases, shares)
+    sizes = snapshot.sizes_reference()
+    expected = parity.expect(snapshot.reference(), specification, vocabulary, cases, shares, sizes)
     real = expected.take(range(len(cases) - len(texts), len(cases))) if texts else expected
     comparisons = []
     for form in forms:
         used = _provider(form, folder, provider)
         run = form.open(folder / form.file, specification, vocabulary, used)
         wanted = real if form.min_agreement else expected
-        comparisons.append(parity.compare(form.name, used, run, wanted, form.tolerance, form.min_agreement))
+        comparisons.append(
+            parity.compare(form.name, used, run, wanted, form.tolerance, form.min_agreement, form.logit_ulps)
+        )
         on_comparison(comparisons[-1])
     return comparisons
 
@@ -264,7 +282,9 @@ def _write_vectors(room: Path, snapshot: Snapshot, explain: bool) -> None:
     specification, vocabulary = snapshot.specification, snapshot.vocabulary
     texts = [*edge_cases(vocabulary, specification.max_tokens), *vocabulary_cases(vocabulary, WORDS_A_VECTOR)]
     shares = snapshot.shares_reference() if explain else None
-    expected = parity.expect(snapshot.reference(), specification, vocabulary, texts, shares).decided(2 * TOLERANCE)
+    sizes = snapshot.sizes_reference()
+    expected = parity.expect(snapshot.reference(), specification, vocabulary, texts, shares, sizes)
+    expected = expected.decided(2 * TOLERANCE)
     _write_lines(room / bundles.VECTORS, parity.vectors(expected))
     _write_lines(room / bundles.IDS_VECTORS, parity.ids_vectors(expected, specification, vocabulary))
     if explain:
