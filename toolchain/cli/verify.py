@@ -65,8 +65,11 @@ def verify(
 def say_comparison(comparison: "Comparison") -> None:
     """One exported form against PyTorch, as soon as it was compared: a line on stderr."""
     verdict = "agrees" if comparison.passed else "DIFFERS"
+    far = comparison.logits_difference
+    logits = "" if far is None else f"logits {far:.2f} units in the last place, "
     say(
         f"{comparison.form} on {comparison.provider}: {verdict}, max |Δ| {comparison.max_difference:.1e}, "
+        f"{logits}"
         f"labels {comparison.label_agreement:.2%}, over {comparison.cases:,} texts"
     )
 
