@@ -25,7 +25,7 @@ from export.onnx_graph import (
     quantized_embedding,
     side_by_side,
 )
-from export.spec import BELOW_STATES, Classifier, Pool
+from export.spec import BELOW_STATES, Classifier, InvalidClassifier, Pool
 from export.text import PADDING_ID
 
 # The pre-activation that closes a gate for good: the sigmoid of it is exactly 0 in single precision.
@@ -49,7 +49,11 @@ def classify_folded(graph: GraphBuilder, classifier: Classifier, ids: str, lengt
 
 
 def classify_quantized(graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str) -> str:
-    """The same with integer products."""
+    """The same with integer products. Raises `InvalidClassifier` where the states have no bound."""
+    if classifier.specification.nonlinearity == "relu":
+        raise InvalidClassifier(
+            "integer products need states in [-1, 1], and those of a ReLU have no bound; leave out int8"
+        )
     return _classify(graph, classifier, ids, lengths, _QuantizedStep(graph, classifier))
 
 
@@ -178,11 +182,12 @@ class Step:
         return node("Add", [state, part], f"next_{layer}")
 
     def rnn(self, layer: int, state: str, below: str | None) -> str:
-        """tanh(input + recurrent product). There is no gate to close, so padding is masked."""
+        """tanh or ReLU of (input + recurrent product). There is no gate to close, so padding is masked."""
         node, body = self.body.node, self.body
         (weight,), (recurrent,), (bias,), (recurrent_bias,) = self._weights(layer, gates=1)
         projected = self._input(f"h_{layer}", below, weight, bias + recurrent_bias)
-        new = node("Tanh", [self._product(f"recurrent_h_{layer}", state, recurrent, projected)], f"new_{layer}")
+        activation = self.classifier.specification.nonlinearity.title()
+        new = node(activation, [self._product(f"recurrent_h_{layer}", state, recurrent, projected)], f"new_{layer}")
         column = body.constant(f"column_{layer}", [1], np.int64)
         mask = node("Unsqueeze", [self.is_padding, column], f"mask_{layer}")
         return node("Where", [mask, state, new], f"next_{layer}")

@@ -231,7 +231,8 @@ def _recurrent_layer(
         graph.constant(f"{name}.B", np.concatenate(weights[2:])[None]),
         lengths,
     ]
-    attributes = {"linear_before_reset": 1} if cell == "gru" else {}
+    activation = classifier.specification.nonlinearity.title()
+    attributes: dict[str, Any] = {"linear_before_reset": 1} if cell == "gru" else {"activations": [activation]}
     given = [f"{name}_all" if "all" in outputs else "", *([f"{name}_last"] if "last" in outputs else [])]
     graph.nodes.append(
         helper.make_node(

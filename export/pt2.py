@@ -15,7 +15,11 @@ from export.spec import Classifier
 from export.text import PADDING_ID
 from export.torchscript import TextClassifier
 
-_OPERATORS = {"gru": torch.ops.aten.gru.input, "rnn": torch.ops.aten.rnn_tanh.input}
+_OPERATORS = {
+    ("gru", "tanh"): torch.ops.aten.gru.input,
+    ("rnn", "tanh"): torch.ops.aten.rnn_tanh.input,
+    ("rnn", "relu"): torch.ops.aten.rnn_relu.input,
+}
 
 
 class IdsClassifier(nn.Module):
@@ -35,13 +39,14 @@ def pt2_bytes(classifier: Classifier, metadata: Mapping[str, Any]) -> bytes:
     """The program for `torch.export.load`, with `metadata` and the specification in `specification.json`."""
     rows, time = Dim("rows", min=1), Dim("time", min=0)
     example = (torch.full((3, 7), PADDING_ID), torch.tensor([7, 3, 0]))
-    with _any_time(_OPERATORS[classifier.specification.cell]), warnings.catch_warnings():
+    specification = classifier.specification
+    with _any_time(_OPERATORS[specification.cell, specification.nonlinearity]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"The tensor attributes .*_flat_weights", UserWarning)  # PyTorch's own list
         program = torch.export.export(
             IdsClassifier(classifier).eval(), example, dynamic_shapes={"ids": {0: rows, 1: time}, "lengths": {0: rows}}
         )
     buffer = io.BytesIO()
-    extra = {"specification.json": json.dumps({**classifier.specification.to_json(), **metadata})}
+    extra = {"specification.json": json.dumps({**specification.to_json(), **metadata})}
     torch.export.save(program, buffer, extra_files=extra)
     return buffer.getvalue()
 

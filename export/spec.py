@@ -15,13 +15,14 @@ from export.errors import ExportError
 from export.text import LINE_BREAK, PADDING, UNKNOWN, Tokenizer
 
 Cell = Literal["gru", "rnn"]
+Nonlinearity = Literal["tanh", "relu"]
 Pool = Literal["last", "max", "mean"]
 Weights = Mapping[str, NDArray[np.float32]]
 
 GATES: Mapping[Cell, int] = {"gru": 3, "rnn": 1}
 
 BELOW_STATES = -2.0
-"""A number below every state of either cell: a state is a tanh or lies between two of them."""
+"""A number below every state of either cell: a state is a tanh, lies between two of them, or is not negative."""
 
 
 class InvalidClassifier(ExportError):
@@ -35,6 +36,7 @@ class Specification:
     tokens -> embedding [vocabulary, embedding] -> `layers` recurrent layers of `hidden` units -> the top layer's states
     after each token, pooled -> one Linear and ReLU for every width in `head` -> Linear to `len(labels)` logits.
     `pooling` names the pools, which stand side by side in its order: the `last` state, the `max` and the `mean` of all.
+    `nonlinearity` is that of the cell `rnn`.
     Tokens beyond `max_tokens` are cut; a text without a token is classified from zeros.
     """
 
@@ -47,12 +49,19 @@ class Specification:
     head: tuple[int, ...] = ()
     max_tokens: int = 10_000
     tokenizer: Tokenizer = field(default_factory=Tokenizer)
+    nonlinearity: Nonlinearity = "tanh"
 
     def __post_init__(self) -> None:
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise InvalidClassifier(f"labels are {list(self.labels)}, expected two or more different ones")
         if self.cell not in get_args(Cell):
             raise InvalidClassifier(f"cell is {self.cell!r}, expected one of {', '.join(get_args(Cell))}")
+        if self.nonlinearity not in get_args(Nonlinearity):
+            raise InvalidClassifier(
+                f"nonlinearity is {self.nonlinearity!r}, expected one of {', '.join(get_args(Nonlinearity))}"
+            )
+        if self.nonlinearity != "tanh" and self.cell != "rnn":
+            raise InvalidClassifier(f"nonlinearity is {self.nonlinearity!r}, which the cell {self.cell!r} has not")
         pools = get_args(Pool)
         if not self.pooling or not set(self.pooling) <= set(pools) or len(set(self.pooling)) != len(self.pooling):
             raise InvalidClassifier(
@@ -63,13 +72,20 @@ class Specification:
                 raise InvalidClassifier(f"a size is {size!r}, expected a whole number from 1")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for JSON and for a snapshot read with `weights_only=True`."""
+        """Plain values for JSON and for a snapshot read with `weights_only=True`.
+
+        `nonlinearity` is left out where it is tanh, so that programs from before there was another read the rest.
+        """
         tuples = {name: list(getattr(self, name)) for name in ("labels", "pooling", "head")}
-        return {**dataclasses.asdict(self), **tuples}
+        values = {**dataclasses.asdict(self), **tuples}
+        if self.nonlinearity == "tanh":
+            del values["nonlinearity"]
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Specification":
-        """The inverse of `to_json`; without `pooling`, as before there was one, it is the last state.
+        """The inverse of `to_json`; without `pooling`, as before there was one, it is the last state, and without
+        `nonlinearity` a tanh.
 
         Raises `InvalidClassifier` on anything that is not a specification.
         """

@@ -45,8 +45,12 @@ class TextClassifier(nn.Module):
         self.pooling = list(specification.pooling)
         self.below_states = BELOW_STATES
         self.embedding = nn.Embedding(len(classifier.vocabulary), specification.embedding)
-        layer = {"gru": nn.GRU, "rnn": nn.RNN}[specification.cell]
-        self.recurrent = layer(specification.embedding, specification.hidden, specification.layers, batch_first=True)
+        sizes = (specification.embedding, specification.hidden, specification.layers)
+        self.recurrent: nn.RNNBase
+        if specification.cell == "gru":
+            self.recurrent = nn.GRU(*sizes, batch_first=True)
+        else:
+            self.recurrent = nn.RNN(*sizes, batch_first=True, nonlinearity=specification.nonlinearity)
         widths = [specification.hidden * len(self.pooling), *specification.head, len(specification.labels)]
         self.head = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.load_state_dict({name: torch.tensor(value) for name, value in classifier.weights.items()})

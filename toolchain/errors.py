@@ -7,3 +7,13 @@ class UsageError(Exception):
 
 class CheckFailed(Exception):
     """The work was done and a check on it failed (exit status 1)."""
+
+
+QUOTED = 80
+"""How many characters of anything an error quotes."""
+
+
+def quoted(text: str) -> str:
+    """What an error shows of a text that may be long, or hold line ends: its first characters, on one line."""
+    line = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text[: QUOTED + 1])
+    return line if len(line) <= QUOTED else f"{line[:QUOTED]} …"

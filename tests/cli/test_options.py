@@ -4,8 +4,11 @@ import subprocess
 import sys
 from typing import get_args
 
+import pytest
+
 from export.text import TOKENIZERS
 from toolchain.cli import options
+from toolchain.errors import UsageError
 from toolchain.files import records
 
 LOADED = """
@@ -43,3 +46,20 @@ def test_the_help_loads_nothing_of_any_other_room() -> None:
 def test_completion_does_without_numpy() -> None:
     completing = {"_TOOLCHAIN_COMPLETE": "complete_bash", "COMP_WORDS": "toolchain tr", "COMP_CWORD": "1"}
     assert loaded(**completing) == ["cli", "errors"]
+
+
+def test_names_stand_between_commas_and_in_quotes_hold_one_or_a_line_break() -> None:
+    assert options.names("--keep", ['a, b,"c,d"', "e", '"two\nlines"']) == ("a", "b", "c,d", "e", "two\nlines")
+    assert options.names("--keep", None) == ()
+    assert options.names("--keep", [""]) == ("",)
+
+
+@pytest.mark.parametrize("value", ["a\nb", 'a,"b', '"a"b', "a\rb" + "x" * 9_999])
+def test_names_that_cannot_be_read_are_one_short_line(value: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        options.names("--keep", [value])
+    line = str(refused.value)
+    assert line.startswith(f"--keep {value[:1]}")
+    assert "in double quotes one that holds a comma" in line
+    assert not set(line) & set("\r\n")
+    assert len(line) < 350

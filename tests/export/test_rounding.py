@@ -175,8 +175,8 @@ def test_the_refusal_says_which_forms_agree_and_how_to_export_those(
     line = str(refused.value)
     assert line.startswith("onnx-ids: logits differ by ")
     assert line.endswith(
-        "the bundle was not published. onnx, onnx-cpu, onnx-explain agree; "
-        "to export these alone, name them: --format onnx --format onnx-explain"
+        "the bundle was not published. Forms that agree: onnx, onnx-cpu, onnx-explain; "
+        "to export these alone: --format onnx --format onnx-explain"
     )
     assert release._way_out([]) == ""
 

@@ -190,7 +190,8 @@ def test_the_command_imports_measures_and_says_what_is_next(run: Run, notebook: 
     files = ("--state-dict", notebook.state_dict, "--vocab", notebook.vocab, "--labels", "neg,pos", "--out", out)
     status, stdout, stderr = run(*files, "--sample", reviews, "--text-column", "words")
     assert status == 0, stderr
-    assert stdout.startswith("2 texts against the notebook's reading: 1 cut into other tokens, ")
+    assert stdout.startswith("2 texts; tokens that the vocabulary lacks, by tokenizer:\n  attached ")
+    assert "of batches of 64, as the documented one does: 1 texts cut into other tokens, " in stdout
     assert "words that no text gives with --tokenizer attached: 1, such as '[Upper]'" in stderr
     assert f"toolchain export --snapshot {out}" in stderr
     assert load_snapshot(out).specification.labels == ("neg", "pos")
@@ -201,7 +202,8 @@ def test_the_help_says_how_to_read_the_labels_off(run: Run) -> None:
     assert status == 0
     words = " ".join(stdout.replace("│", " ").split())
     assert "LABEL.vocab.itos[1:]" in words
-    assert "Example: toolchain import --state-dict" in words
+    assert "toolchain import --state-dict model.pt --vocab vocab.txt --labels neg,pos" in words
+    assert "--nonlinearity" in words
 
 
 def test_the_notebook_s_own_file_is_not_overwritten(run: Run, notebook: Notebook, tmp_path: Path) -> None:
@@ -236,7 +238,7 @@ def test_labels_that_are_not_those_of_the_outputs(notebook: Notebook, labels: tu
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (lambda itos: "\n".join(itos[:-1]) + "\n", ["for the", "rows of embed.weight", "TEXT.vocab.itos"]),
+        (lambda itos: "\n".join(itos[:-1]) + "\n", ["for the", "rows of embed in", "TEXT.vocab.itos"]),
         (lambda itos: "\n".join([*itos[:9], itos[8], *itos[10:]]) + "\n", ["lines 9 and 10 both hold"]),
         (lambda itos: "\n".join(itos[2:]) + "\n", ["expected <unk> and <pad>"]),
         (lambda itos: "", ["expected <unk> and <pad>"]),
@@ -268,13 +270,18 @@ def changed(notebook: Notebook, **tensors: Tensor | None) -> str:
 
 def test_tensors_that_are_not_the_documented_model_s(notebook: Notebook) -> None:
     assert "out.weight has shape [2, 48], expected [2, 24]" in changed(notebook, out__weight=torch.ones(2, 48))
-    assert "lacks gru.bias_ih_l0" in changed(notebook, gru__bias_ih_l0=None)
+    assert "gru lacks bias_ih_l0" in changed(notebook, gru__bias_ih_l0=None)
     assert "also holds fc.weight" in changed(notebook, fc__weight=torch.ones(2, 2))
-    assert "one direction" in changed(notebook, gru__weight_hh_l0_reverse=torch.ones(72, 24))
-    assert "no matrix embed.weight" in changed(notebook, embed__weight=None)
-    assert "no matrix out.weight" in changed(notebook, out__weight=torch.ones(2))
-    assert "no matrix gru.weight_hh_l0" in changed(notebook, gru__weight_hh_l0=torch.ones(()))
-    assert "expected a BasicGRU" in changed(notebook, rnn__weight_hh_l0=torch.ones(24, 24))
+    backward = changed(notebook, gru__weight_hh_l0_reverse=torch.ones(72, 24))
+    assert "gru.weight_hh_l0_reverse belongs to a bidirectional layer, which cannot be imported" in backward
+    assert "no matrix of an Embedding, [words, 16], as gru.weight_ih_l0 reads" in changed(notebook, embed__weight=None)
+    assert "also holds out.bias, out.weight" in changed(notebook, out__weight=torch.ones(2))
+    assert "no matrix weight_hh of a recurrent layer" in changed(notebook, gru__weight_hh_l0=torch.ones(()))
+    assert "holds 2 recurrent layers, gru, rnn" in changed(notebook, rnn__weight_hh_l0=torch.ones(24, 24))
+    assert "neither a GRU nor an RNN" in changed(notebook, gru__weight_hh_l0=torch.ones(48, 24))
+    assert "gru.weight_ih_l0 has shape [24, 16], expected [72, 16]" in changed(
+        notebook, gru__weight_ih_l0=torch.ones(24, 16)
+    )
     assert "not finite" in changed(notebook, out__bias=torch.tensor([0.0, float("nan")]))
 
 
@@ -293,13 +300,15 @@ def test_files_that_are_no_state_dict(notebook: Notebook, snapshot: Snapshot, tm
         file.write_bytes(damaged)
         assert "torch.save(model.state_dict(), FILE)" in refusal(notebook)
     torch.save(notebook.model, file)  # the whole model: reading it would run code
-    assert "damaged, or more than tensors" in refusal(notebook)
-    torch.save({"epoch": 3, "model": notebook.model.state_dict()}, file)
-    assert "not a state_dict" in refusal(notebook)
+    assert "holds more than tensors (tests.models.test_importing.NotebookModel)" in refusal(notebook)
     torch.save({}, file)
-    assert "not a state_dict" in refusal(notebook)
+    assert "not a state_dict of a recurrent model (it is empty)" in refusal(notebook)
+    torch.save(nn.Linear(2, 2).state_dict(), file)
+    assert "not a state_dict of a recurrent model (it holds weight, bias)" in refusal(notebook)
+    torch.save([1, 2], file)
+    assert "not a state_dict of a recurrent model (it is a list)" in refusal(notebook)
     torch.save(nn.LSTM(4, 4).state_dict(), file)
-    assert "expected a BasicGRU" in refusal(notebook)
+    assert "weight_hh_l0, [16, 4], belongs to an LSTM, which cannot be imported" in refusal(notebook)
     save_snapshot(snapshot, tmp_path)
     assert "already a snapshot; export it" in refusal(notebook)
     file.unlink()

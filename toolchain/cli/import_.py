@@ -1,16 +1,22 @@
-"""`toolchain import`: the state_dict of the documented notebook becomes a snapshot."""
+"""`toolchain import`: a notebook's state_dict becomes a snapshot, with what can be known of how well it fits."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from toolchain.cli import options
 from toolchain.cli.terminal import escape, print_json, say, show, warn
+from toolchain.errors import quoted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from export.spec import Nonlinearity
+    from export.text import TokenizerName
     from toolchain.files.tables import ReadOptions
-    from toolchain.models.importing import Deviation
+    from toolchain.models.importing import Deviation, Fit, Imported
+    from toolchain.models.snapshot import Snapshot
 
 
 @options.reads_rows
@@ -21,7 +27,13 @@ def import_(
             help="What the notebook's torch.save(model.state_dict(), …) wrote.", rich_help_panel=options.INPUT
         ),
     ],
-    vocab: Annotated[Path, typer.Option(help="TEXT.vocab.itos, a word a line.", rich_help_panel=options.INPUT)],
+    vocab: Annotated[
+        Path,
+        typer.Option(
+            help="TEXT.vocab.itos: a word a line, a JSON list, or a JSON object {word: id}.",
+            rich_help_panel=options.INPUT,
+        ),
+    ],
     labels: Annotated[
         str,
         typer.Option(
@@ -32,15 +44,28 @@ def import_(
         ),
     ],
     tokenizer: Annotated[
-        options.Tokenizer, typer.Option(help="attached is the notebook's str.split.", rich_help_panel=options.INPUT)
+        options.Tokenizer,
+        typer.Option(
+            help="What the notebook cut its texts with; attached is str.split. --sample tells which fits.",
+            rich_help_panel=options.INPUT,
+        ),
     ] = "attached",
+    nonlinearity: Annotated[
+        Literal["tanh", "relu"] | None,
+        typer.Option(
+            help="Of an RNN or RNNCell: what its nonlinearity= says, which the tensors do not tell. Default: tanh.",
+            rich_help_panel=options.INPUT,
+        ),
+    ] = None,
     sample: Annotated[
         str | None,
         options.data(
-            "Own texts to measure on what cannot be carried over: sample, imdb, a folder or file.", options.QUALITY
+            "Own texts, best with labels, that show whether the import fits: sample, imdb, a folder or file.",
+            options.QUALITY,
         ),
     ] = None,
     text_column: Annotated[str | None, options.text_column(options.QUALITY)] = None,
+    label_column: Annotated[str | None, options.true_label_column(options.QUALITY)] = None,
     reading: "ReadOptions" = options.READING,
     out: Annotated[Path, typer.Option(help="Folder for the snapshot.", rich_help_panel=options.OUTPUT)] = Path(
         "snapshot"
@@ -49,58 +74,134 @@ def import_(
     quiet: options.Quiet = False,
     as_json: Annotated[bool, options.as_json("what was read, and the measures,")] = False,
 ) -> None:
-    """Turn the state_dict of the documented notebook (BasicGRU, BasicRNN) into a snapshot that can be exported.
+    """Turn the state_dict of a notebook (GRU, RNN or RNNCell with one or more Linear) into a snapshot to export.
 
-    Example: toolchain import --state-dict model.pt --vocab vocab.txt --labels neg,pos
+    Names, prefixes such as module., and a checkpoint around the state_dict do not matter: the shapes tell what is what.
+
+    Examples:
+    toolchain import --state-dict model.pt --vocab vocab.txt --labels neg,pos
+    toolchain import --state-dict model.pt --vocab vocab.json --labels neg,pos --nonlinearity relu --sample labelled.csv
     """
     import dataclasses
 
     from export.text import TOKENIZERS
     from toolchain.models.earlier import set_aside
-    from toolchain.models.importing import check_place, import_state_dict, measure_deviation
+    from toolchain.models.importing import (
+        accuracy_by_nonlinearity,
+        best_fit,
+        check_place,
+        import_state_dict,
+        measure_deviation,
+        measure_fits,
+    )
     from toolchain.models.snapshot import save_snapshot
 
     check_place(state_dict, out)
-    imported = import_state_dict(state_dict, vocab, options.names([labels]), TOKENIZERS[tokenizer])
-    specification = imported.snapshot.specification
-    say(
-        f"{imported.snapshot.model}: {len(imported.snapshot.vocabulary):,} words, embedding {specification.embedding}, "
-        f"{specification.layers} × {specification.cell.upper()} {specification.hidden}, "
-        f"labels {escape(', '.join(specification.labels))}"
-    )
+    classes = options.label_names("--labels", labels)
+    imported = import_state_dict(state_dict, vocab, classes, TOKENIZERS[tokenizer], nonlinearity or "tanh")
+    snapshot = imported.snapshot
+    say_found(imported)
     if imported.unreachable:
-        some = ", ".join(map(repr, imported.unreachable[:3]))
+        some = quoted(", ".join(map(repr, imported.unreachable[:3])))
         warn(f"words that no text gives with --tokenizer {tokenizer}: {len(imported.unreachable):,}, such as {some}")
-    deviation = None
+    untold = imported.found.cell == "rnn" and nonlinearity is None
+    measures = {}
     if sample is not None:
-        from toolchain.corpus.reviews import Source, read_texts
+        from toolchain.corpus.reviews import Source, read_texts_with_labels
 
         say(f"measuring on {escape(sample)} …")
-        deviation = measure_deviation(imported.snapshot, read_texts(Source(sample, text_column, reading=reading)))
+        rows = read_texts_with_labels(Source(sample, text_column, label_column, reading=reading))
+        texts, truth = [text for text, _ in rows], [label for _, label in rows]
+        fits = measure_fits(snapshot, texts, truth)
+        deviation = measure_deviation(snapshot, texts)
         if not as_json:
-            print_deviation(deviation)
+            print_fits(fits, tokenizer, deviation)
+        warn_of_fit(snapshot, fits, tokenizer)
+        if untold:
+            warn_of_nonlinearity(accuracy_by_nonlinearity(snapshot, texts, truth))
+        measures = {
+            "fits": {name: dataclasses.asdict(fit) for name, fit in fits.items()},
+            "proposed": best_fit(fits).tokenizer,
+            "deviation": dataclasses.asdict(deviation),
+        }
+    elif untold:
+        warn_of_nonlinearity({})
     earlier = None if overwrite else set_aside(out)
-    save_snapshot(imported.snapshot, out)
+    save_snapshot(snapshot, out)
     if earlier:
         say(escape(earlier.verdict({})))
     say(f"snapshot in {escape(str(out))}/; next: toolchain export --snapshot {escape(str(out))}")
     if as_json:
         print_json(
             {
-                "model": imported.snapshot.model,
-                "specification": specification.to_json(),
-                "vocabulary": len(imported.snapshot.vocabulary),
+                "model": snapshot.model,
+                "specification": snapshot.specification.to_json(),
+                "vocabulary": len(snapshot.vocabulary),
                 "unreachable": len(imported.unreachable),
-                "deviation": deviation and dataclasses.asdict(deviation),
+                "left_out": list(imported.found.left_out),
+                **({"deviation": None} | measures),
             }
         )
 
 
-def print_deviation(deviation: "Deviation") -> None:
-    """What an imported model does differently from the notebook."""
+def say_found(imported: "Imported") -> None:
+    """What was read, and what of it the file does not tell."""
+    specification, found = imported.snapshot.specification, imported.found
+    nonlinearity = f" with {specification.nonlinearity}" if found.cell == "rnn" else ""
+    say(
+        f"{found.cell.upper()}: {found.words:,} words, embedding {found.embedding}, {found.layers} × {found.hidden}"
+        f"{nonlinearity}, labels {escape(', '.join(specification.labels))}; read as {escape(', '.join(found.called))}"
+    )
+    if found.head:
+        say(
+            f"a ReLU between {escape(' and '.join(found.called[2:]))}, and texts cut at {specification.max_tokens} "
+            "tokens: both as documented, the file does not tell"
+        )
+    if found.left_out:
+        say(f"left out, no weights: {escape(quoted(', '.join(found.left_out)))}")
+
+
+def print_fits(fits: "Mapping[TokenizerName, Fit]", chosen: str, deviation: "Deviation") -> None:
+    """How each tokenizer fits the vocabulary, and what a notebook like the documented one would answer otherwise."""
+    show(f"{deviation.texts:,} texts; tokens that the vocabulary lacks, by tokenizer:")
+    for name, fit in fits.items():
+        accuracy = "" if fit.accuracy is None else f"   accuracy {fit.accuracy:.2f} %"
+        mark = "   <- chosen" if name == chosen else ""
+        out_of_reach = f"   {fit.unreachable:.1%} of its own words out of reach" if fit.unreachable >= 0.001 else ""
+        show(f"  {name:10s} {fit.unknown:6.1%}{accuracy}{out_of_reach}{mark}", soft_wrap=True)
     show(
-        f"{deviation.texts:,} texts against the notebook's reading: {deviation.tokenized_differently:,} cut into "
-        f"other tokens, {deviation.labels_changed:,} labels changed, probabilities moved by "
-        f"{deviation.mean_change:.4f} in the mean and {deviation.max_change:.4f} at most",
+        "if the notebook reads its answer after the padding of batches of 64, as the documented one does: "
+        f"{deviation.tokenized_differently:,} texts cut into other tokens, {deviation.labels_changed:,} labels "
+        f"changed, probabilities moved by {deviation.mean_change:.4f} in the mean, {deviation.max_change:.4f} at most",
         soft_wrap=True,
+    )
+
+
+def warn_of_fit(snapshot: "Snapshot", fits: "Mapping[TokenizerName, Fit]", chosen: "TokenizerName") -> None:
+    """Where the vocabulary was made by another tokenizer, and where the answers are worse than a guess."""
+    from toolchain.models.importing import UNKNOWN_LIMIT, best_fit
+
+    own, best = fits[chosen], best_fit(fits)
+    if own.unknown > UNKNOWN_LIMIT:
+        warn(
+            f"{own.unknown:.1%} of the sample's tokens are unknown with --tokenizer {chosen}: the model was trained on "
+            "tokens that were cut otherwise, or on other text"
+        )
+    if best.tokenizer != chosen:
+        warn(f"--tokenizer {best.tokenizer} fits the vocabulary best: {best.unknown:.1%} unknown; import with that")
+    if best.unknown > UNKNOWN_LIMIT:
+        warn(
+            "no tokenizer here gives the vocabulary's words: cut texts as the notebook does, put a space between the "
+            "tokens, and score those with --tokenizer attached"
+        )
+    if own.accuracy is not None and own.accuracy < 100 / len(snapshot.specification.labels):
+        warn(f"accuracy {own.accuracy:.2f} % is below chance: are --labels in the order of the outputs?")
+
+
+def warn_of_nonlinearity(accuracies: "Mapping[Nonlinearity, float]") -> None:
+    """What of an RNN has to be known, and which way the labels of a sample speak."""
+    measured = ", ".join(f"{accuracy:.2f} % with {name}" for name, accuracy in accuracies.items())
+    warn(
+        "the tensors of an RNN do not tell its nonlinearity, and tanh is assumed; --nonlinearity relu if it is that"
+        + (f". Accuracy: {measured}" if measured else "")
     )

@@ -1,5 +1,6 @@
 """The options that several commands share, the panels of their help, and what option values mean."""
 
+import ast
 import csv
 import functools
 import inspect
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from toolchain.cli.terminal import be_quiet
-from toolchain.errors import UsageError
+from toolchain.errors import UsageError, quoted
 
 if TYPE_CHECKING:
     from toolchain.files.tables import ReadOptions
@@ -193,9 +194,47 @@ def share(option: str, value: str) -> float:
     return number
 
 
-def names(values: Sequence[str] | None) -> tuple[str, ...]:
-    """`["a,b", "c"]` -> `("a", "b", "c")`; a name with a comma stands in quotes, as in a CSV file."""
-    return tuple(name for value in values or [] for name in next(csv.reader([value], skipinitialspace=True)) or [""])
+def names(option: str, values: Sequence[str] | None) -> tuple[str, ...]:
+    """`["a,b", "c"]` -> `("a", "b", "c")`; a name with a comma stands in quotes, as in a CSV file.
+
+    Raises `UsageError` that names `option` on a line break, or on a quote that is not closed.
+    """
+    found: list[str] = []
+    for value in values or []:
+        try:
+            rows = list(csv.reader([value], skipinitialspace=True, strict=True))
+        except csv.Error as error:
+            raise UsageError(
+                f"{option} {quoted(value)}: {error}; expected names with commas between them, and in double quotes one "
+                "that holds a comma, a quote or a line break"
+            ) from error
+        found += rows[0] if rows and rows[0] else [""]
+    return tuple(found)
+
+
+def label_names(option: str, value: str) -> tuple[str, ...]:
+    """`neg,pos`, or the list that Python prints, `['neg', 'pos']` -> the names, without spaces around them.
+
+    Raises `UsageError` on what is neither, and on a name that is empty or holds a line break.
+    """
+    if value.strip()[:1] in ("[", "("):
+        try:
+            listed = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+            raise UsageError(
+                f"{option} {quoted(value)}: begins like a list and is none; write it as neg,pos"
+            ) from error
+        if not isinstance(listed, list | tuple) or not all(isinstance(name, str) for name in listed):
+            raise UsageError(f"{option} {quoted(value)}: not a list of names; write it as neg,pos")
+        found = tuple(listed)
+    else:
+        found = names(option, [value])
+    stripped = tuple(name.strip() for name in found)
+    for name in stripped:
+        if not name or "\n" in name or "\r" in name:
+            what = "holds a line break" if name else "is empty"
+            raise UsageError(f"{option} {quoted(value)}: a name {what}; write them on one line, as neg,pos")
+    return stripped
 
 
 def key_value(option: str) -> tuple[str, str]:

@@ -2,9 +2,11 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from export.text import clean, is_blank
 from toolchain.corpus.imdb import imdb_folder, is_imdb
@@ -155,6 +157,24 @@ def read_texts(source: Source) -> list[str]:
     return _read_texts(source.data, source)
 
 
+def read_texts_with_labels(source: Source) -> list[tuple[str, str | None]]:
+    """The same texts, and the label of each through the label map; None where it has none, or where no column of the
+    file is named as those of labels are.
+
+    Raises `UsageError` where the source names a column of labels that is not there.
+    """
+    if source.data == "sample" or source.is_imdb:
+        reviews = read_test_reviews(source)
+        return list(zip(reviews.texts, reviews.labels, strict=True))
+    label_map = LabelMap.parse(source.label_map)
+    with ExitStack() as stack:
+        reader = source.open(source.data, stack)
+        text_of = reader.text_getter(find_column(reader, source.text_column, TEXT_COLUMNS, "--text-column NAME"))
+        label_of = _label_getter(reader, source.label_column)
+        rows = [(text_of(record.fields), label_name(label_of(record.fields))) for record in reader]
+    return [(clean(text), label and label_map(label)) for text, label in rows if isinstance(text, str)]
+
+
 def read_unlabelled(source: Source) -> list[str]:
     """The texts of `source.unlabelled`. Raises `UsageError` where there are none."""
     path = imdb_folder() if source.unlabelled == "imdb" else Path(source.unlabelled or "")
@@ -173,6 +193,13 @@ def sample_folder() -> Path:
     """The embedded sample: inside an installed package, or in the repository's `data/`."""
     package = Path(__file__).parents[1]
     return package / "data" if (package / "data").is_dir() else package.parent / "data"
+
+
+def _label_getter(reader: Reader, label_column: str | None) -> Callable[[Any], object]:
+    """The label of a row's fields; None everywhere in a file that has no column of a usual name."""
+    if label_column is None and not any(column.strip().lower() in LABEL_COLUMNS for column in reader.columns):
+        return lambda fields: None
+    return reader.getter(find_column(reader, label_column, LABEL_COLUMNS, "--label-column NAME"))
 
 
 def _read_texts(path: str | Path, source: Source) -> list[str]:

@@ -1,6 +1,7 @@
 """The classifiers: the three documented ones, each answering from the state after its last token, and a pooled one."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -164,6 +165,35 @@ class RNNCellClassifier(nn.Module):
         """ids [batch, time], padded on the right, and lengths [batch] -> logits [batch, classes]."""
         logits: Tensor = self.out(torch.relu(self.fc(last_states(self.states(ids), lengths))))
         return logits
+
+
+class ImportedClassifier(nn.Module):
+    """Embedding -> GRU or RNN -> Linear, with a ReLU between several of them: what `toolchain import` reads."""
+
+    portable_names: ClassVar[dict[str, str]] = {"embed.": "embedding.", "recurrent.": "recurrent.", "head.": "head."}
+
+    def __init__(self, specification: Specification, n_vocab: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(n_vocab, specification.embedding)
+        sizes = (specification.embedding, specification.hidden, specification.layers)
+        self.recurrent: nn.RNNBase
+        if specification.cell == "gru":
+            self.recurrent = nn.GRU(*sizes, batch_first=True)
+        else:
+            self.recurrent = nn.RNN(*sizes, batch_first=True, nonlinearity=specification.nonlinearity)
+        widths = [specification.hidden, *specification.head, len(specification.labels)]
+        self.head = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
+
+    def classify(self, state: Tensor) -> Tensor:
+        """[..., hidden] -> logits [..., classes]."""
+        for index, linear in enumerate(self.head):
+            state = linear(torch.relu(state) if index else state)
+        return state
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """ids [batch, time], padded on the right, and lengths [batch] -> logits [batch, classes]."""
+        states, _ = self.recurrent(self.embed(ids))
+        return self.classify(last_states(states, lengths))
 
 
 Model = BasicGRU | BasicRNN | PooledGRU | RNNCellClassifier

@@ -1,45 +1,72 @@
-"""A bare `state_dict` from the walk-through's own notebook and its vocabulary -> a snapshot like any of ours.
+"""A notebook's `state_dict` and vocabulary -> a snapshot like any of ours, and what can be known of how they fit.
 
-What cannot be carried over exactly (the notebook's Unicode text, the state it reads after the padding) is measured on
-real texts by `measure_deviation`.
+The tensors tell the architecture. They tell neither how the notebook cut its texts nor where it read its answer, nor a
+tanh from a ReLU: `measure_fits` and `measure_deviation` say what real texts tell about that.
 """
 
 import hashlib
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from export.forms import softmax
-from export.spec import Cell, InvalidClassifier, Specification
-from export.text import PADDING, PADDING_ID, UNKNOWN, Tokenizer, encode
+from export.spec import InvalidClassifier, Nonlinearity, Specification
+from export.text import PADDING_ID, TOKENIZERS, Tokenizer, TokenizerName, encode, lookup_table
 from toolchain import __version__
-from toolchain.errors import UsageError
-from toolchain.models.classifiers import BasicGRU, BasicRNN
+from toolchain.errors import UsageError, quoted
+from toolchain.models.classifiers import ImportedClassifier
 from toolchain.models.snapshot import FILE, Snapshot
+from toolchain.models.state_dicts import FoundClassifier, find_classifier, read_state_dict
+from toolchain.models.vocabularies import read_vocabulary
 
-MODELS: Mapping[Cell, type[BasicGRU] | type[BasicRNN]] = {"gru": BasicGRU, "rnn": BasicRNN}
 SOURCE_BATCH = 64
 SAMPLE_TEXTS = 1000
+UNKNOWN_LIMIT = 0.05
+"""Above this share of unknown tokens a text is not what the model was trained on."""
+
+DOCUMENTED_CUT = 200
+"""`fix_length` of the documented system with a cell and two linear layers."""
+
 _CHUNK_STEPS = 512
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A snapshot, and the words of its vocabulary that no text can produce under its tokenizer."""
+    """A snapshot, what was found in the file, and the words of its vocabulary that no text gives its tokenizer."""
 
     snapshot: Snapshot
+    found: FoundClassifier
     unreachable: Sequence[str]
 
 
 @dataclass(frozen=True)
+class Fit:
+    """How a vocabulary fits a tokenizer, on the sample's texts.
+
+    `unknown` is the share of the texts' tokens that the vocabulary lacks; `unreachable` the share of the training text
+    that the tokenizer could not have given: the words it never gives, by their frequency, which is about one in their
+    rank (Zipf). A vocabulary was made by the tokenizer under which both are small. `accuracy`, in percent, is known
+    where the sample has labels.
+    """
+
+    tokenizer: TokenizerName
+    unknown: float
+    unreachable: float
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
 class Deviation:
-    """Our reading of `texts` texts against the notebook's. Changes are of the largest probability change of a text."""
+    """Our reading of `texts` texts against a notebook that reads its answer after the padding, if this one does.
+
+    Changes are of the largest probability change of a text.
+    """
 
     texts: int
     tokenized_differently: int
@@ -48,65 +75,60 @@ class Deviation:
     labels_changed: int
 
 
-def import_state_dict(state_dict: Path, vocabulary: Path, labels: Sequence[str], tokenizer: Tokenizer) -> Imported:
-    """The snapshot of a `BasicGRU` or `BasicRNN`; its sizes and layers are read from the tensors.
+def import_state_dict(
+    state_dict: Path,
+    vocabulary: Path,
+    labels: Sequence[str],
+    tokenizer: Tokenizer,
+    nonlinearity: Nonlinearity = "tanh",
+) -> Imported:
+    """The snapshot of a GRU or a plain RNN with one or more linear layers; its sizes are read from the tensors.
 
-    `vocabulary` holds a word a line in the order of their ids, `labels` the classes in that of the outputs. A word that
-    no text can produce keeps its row; one that no file format of ours can hold either (it is empty or holds ASCII white
-    space) keeps its row under another name that no text can produce. Raises `UsageError` where a file is damaged or is
+    `vocabulary` is that of `read_vocabulary`, `labels` the classes in the order of the outputs. A word that no text can
+    produce keeps its row; one that no file format of ours can hold either (it is empty or holds ASCII white space)
+    keeps its row under another name that no text can produce. Raises `UsageError` where a file is damaged or is
     something else, and where the three do not fit each other.
     """
-    state = _read_state_dict(state_dict)
-    cell = _cell(state, state_dict)
-    model = MODELS[cell]
-    rows, embedding = _size(state, "embed.weight", state_dict)
-    _, hidden = _size(state, f"{cell}.weight_hh_l0", state_dict)
-    outputs, _ = _size(state, "out.weight", state_dict)
-    words = _read_vocabulary(vocabulary)
-    if len(words) != rows:
+    found = find_classifier(read_state_dict(state_dict), state_dict)
+    words = read_vocabulary(vocabulary)
+    if len(words) != found.words:
         raise UsageError(
-            f"{vocabulary}: {len(words):,} words for the {rows:,} rows of embed.weight in {state_dict}; "
+            f"{vocabulary}: {len(words):,} words for the {found.words:,} rows of {found.called[0]} in {state_dict}; "
             "write it again from the TEXT.vocab.itos that this model was trained with"
         )
-    if len(labels) != outputs or not all(labels):
+    if len(labels) != found.outputs or not all(labels):
         raise UsageError(
-            f"--labels {','.join(labels)}: {len(labels)} names for the {outputs} outputs of {state_dict}; expected one "
-            "each, in the order of LABEL.vocab.itos[1:]"
+            f"--labels {quoted(','.join(labels))}: {len(labels)} names for the {found.outputs} outputs of {state_dict}"
+            "; expected one each, in the order of LABEL.vocab.itos[1:]"
         )
-    specification = Specification(
-        labels=tuple(labels),
-        cell=cell,
-        embedding=embedding,
-        hidden=hidden,
-        layers=sum(name.startswith(f"{cell}.weight_hh_l") and not name.endswith("_reverse") for name in state),
-        tokenizer=tokenizer,
-    )
-    _check_tensors(state, specification, model, state_dict)
-    unreachable = [
-        index for index, word in enumerate(words) if index > PADDING_ID and tokenizer.tokenize(word) != [word]
-    ]
-    snapshot = Snapshot(
-        model=model.__name__,
-        specification=specification,
-        vocabulary=_renamed(words, unreachable),
-        state={name: tensor.detach().float() for name, tensor in state.items()},
-        training={
-            "recipe": "imported",
-            "imported": {"file": state_dict.name, "sha256": hashlib.sha256(state_dict.read_bytes()).hexdigest()},
-            "vocabulary": len(words),
-            "parameters": sum(tensor.numel() for tensor in state.values()),
-            "versions": {
-                "toolchain": __version__,
-                "torch": str(torch.__version__),
-                "python": platform.python_version(),
-            },
-        },
-    )
+    if nonlinearity == "relu" and found.cell == "gru":
+        raise UsageError(f"--nonlinearity relu: {state_dict} is a GRU, which has none; leave it out")
     try:
+        specification = Specification(
+            labels=tuple(labels),
+            cell=found.cell,
+            embedding=found.embedding,
+            hidden=found.hidden,
+            layers=found.layers,
+            head=found.head,
+            tokenizer=tokenizer,
+            nonlinearity=nonlinearity,
+            max_tokens=DOCUMENTED_CUT if found.head else Specification.max_tokens,
+        )
+        unreachable = [
+            index for index, word in enumerate(words) if index > PADDING_ID and tokenizer.tokenize(word) != [word]
+        ]
+        snapshot = Snapshot(
+            model=ImportedClassifier.__name__,
+            specification=specification,
+            vocabulary=_renamed(words, unreachable),
+            state=found.state,
+            training=_training(state_dict, found),
+        )
         snapshot.classifier()  # checks the numbers
     except InvalidClassifier as error:
         raise UsageError(f"{state_dict} with {vocabulary}: {error}") from error
-    return Imported(snapshot, [words[index] for index in unreachable])
+    return Imported(snapshot, found, [words[index] for index in unreachable])
 
 
 def check_place(state_dict: Path, out: Path) -> None:
@@ -115,130 +137,132 @@ def check_place(state_dict: Path, out: Path) -> None:
         raise UsageError(f"--out {out}: the snapshot would overwrite {state_dict}; name another folder")
 
 
-def measure_deviation(snapshot: Snapshot, texts: Sequence[str]) -> Deviation:
-    """How far our reading of `texts` (the first `SAMPLE_TEXTS` of them) is from the notebook's.
+def measure_fits(
+    snapshot: Snapshot, texts: Sequence[str], labels: Sequence[str | None] = ()
+) -> Mapping[TokenizerName, Fit]:
+    """How the vocabulary fits each of our tokenizers, on the first `SAMPLE_TEXTS` of `texts`, and with which accuracy.
 
-    The notebook's: tokens of Python's `str.lower().split()`, batches of 64 in the order of `texts`, and the state after
-    the `<pad>` steps to the longest of the batch. Ours: the snapshot's tokenizer, and the state after the last token.
-    Raises `UsageError` where there is no text.
+    `labels` are those of the texts, None where a text has none; only those of the model count. Raises `UsageError`
+    where there is no text.
     """
-    if not texts:
-        raise UsageError("--sample: holds no text to measure on")
-    texts = texts[:SAMPLE_TEXTS]
-    tokenize = snapshot.specification.tokenizer.tokenize
-    ours = softmax(snapshot.reference()(texts))
-    theirs = softmax(_notebook_logits(snapshot, texts))
+    texts, labels = _sample(texts), labels[:SAMPLE_TEXTS]
+    known = [row for row, label in enumerate(labels) if label in snapshot.specification.labels]
+    answer = snapshot.answer_tokens()
+    return {
+        name: _fit(snapshot, name, [tokenizer.tokenize(text) for text in texts], labels, known, answer)
+        for name, tokenizer in TOKENIZERS.items()
+    }
+
+
+def best_fit(fits: Mapping[TokenizerName, Fit]) -> Fit:
+    """The tokenizer that the vocabulary was most likely made with."""
+    return min(fits.values(), key=lambda fit: fit.unknown + fit.unreachable)
+
+
+def accuracy_by_nonlinearity(
+    snapshot: Snapshot, texts: Sequence[str], labels: Sequence[str | None]
+) -> Mapping[Nonlinearity, float]:
+    """The accuracy, in percent, of the tensors of an RNN with either nonlinearity; nothing where no label is known."""
+    specification = snapshot.specification
+    rows = zip(texts[:SAMPLE_TEXTS], labels, strict=False)
+    known = [(text, label) for text, label in rows if label in specification.labels]
+    if not known:
+        return {}
+    accuracies = {}
+    for nonlinearity in get_args(Nonlinearity):
+        other = replace(snapshot, specification=replace(specification, nonlinearity=nonlinearity))
+        logits = other.reference()([text for text, _ in known])
+        accuracies[nonlinearity] = _accuracy(logits, [str(label) for _, label in known], specification)
+    return accuracies
+
+
+def measure_deviation(snapshot: Snapshot, texts: Sequence[str]) -> Deviation:
+    """How far our reading of `texts` (the first `SAMPLE_TEXTS` of them) is from that of a notebook like the documented.
+
+    Such a notebook takes batches of 64 in the order of `texts`, and the state after the `<pad>` steps to the longest of
+    the batch; where ours is `attached`, it cuts with Python's `str.lower().split()`. Ours: the snapshot's tokenizer,
+    and the state after the last token. Raises `UsageError` where there is no text.
+    """
+    texts = _sample(texts)
+    tokenizer = snapshot.specification.tokenizer
+    own = [tokenizer.tokenize(text) for text in texts]
+    notebook = [text.lower().split() for text in texts] if tokenizer == TOKENIZERS["attached"] else own
+    ours = softmax(snapshot.answer_tokens()(own))
+    theirs = softmax(_notebook_logits(snapshot, notebook))
     change = np.abs(ours - theirs).max(axis=1)
     return Deviation(
         texts=len(texts),
-        tokenized_differently=sum(tokenize(text) != text.lower().split() for text in texts),
+        tokenized_differently=sum(mine != other for mine, other in zip(own, notebook, strict=True)),
         mean_change=float(change.mean()),
         max_change=float(change.max()),
         labels_changed=int((ours.argmax(axis=1) != theirs.argmax(axis=1)).sum()),
     )
 
 
-def _notebook_logits(snapshot: Snapshot, texts: Sequence[str]) -> NDArray[np.float32]:
+def _sample(texts: Sequence[str]) -> Sequence[str]:
+    if not texts:
+        raise UsageError("--sample: holds no text to measure on")
+    return texts[:SAMPLE_TEXTS]
+
+
+def _fit(
+    snapshot: Snapshot,
+    name: TokenizerName,
+    rows: Sequence[Sequence[str]],
+    labels: Sequence[str | None],
+    known: Sequence[int],
+    answer: Callable[[Sequence[Sequence[str]]], NDArray[np.float32]],
+) -> Fit:
+    words = lookup_table(snapshot.vocabulary)
+    count = sum(map(len, rows))
+    unknown = sum(word not in words for row in rows for word in row)
+    tokenizer = TOKENIZERS[name]
+    frequency = {word: 1 / (index - PADDING_ID) for word, index in words.items()}
+    lost = sum(share for word, share in frequency.items() if tokenizer.tokenize(word) != [word])
+    accuracy = None
+    if known:
+        logits = answer([rows[row] for row in known])
+        accuracy = _accuracy(logits, [str(labels[row]) for row in known], snapshot.specification)
+    return Fit(name, unknown / max(1, count), lost / max(sum(frequency.values()), 1e-9), accuracy)
+
+
+def _accuracy(logits: NDArray[np.float32], labels: Sequence[str], specification: Specification) -> float:
+    best = [specification.labels[number] for number in logits.argmax(axis=1).tolist()]
+    right: int = sum(mine == true for mine, true in zip(best, labels, strict=True))
+    return 100 * right / len(labels)
+
+
+def _notebook_logits(snapshot: Snapshot, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
     """[texts, classes]. A long batch goes through the recurrence in chunks: its states need not fit in memory."""
     model = snapshot.build()
-    assert isinstance(model, BasicGRU | BasicRNN)
-    recurrent = model.gru if isinstance(model, BasicGRU) else model.rnn
+    assert isinstance(model, ImportedClassifier)
     table = {word: index for index, word in enumerate(snapshot.vocabulary)}
     logits = []
     with torch.inference_mode():
         for start in range(0, len(texts), SOURCE_BATCH):
-            rows = [encode(text.lower().split(), table) for text in texts[start : start + SOURCE_BATCH]]
+            rows = [encode(tokens, table) for tokens in texts[start : start + SOURCE_BATCH]]
             width = max(1, *map(len, rows))
             ids = torch.tensor([row + [PADDING_ID] * (width - len(row)) for row in rows])
             state = None
             for chunk in torch.split(ids, _CHUNK_STEPS, dim=1):
-                _, state = recurrent(model.embed(chunk), state)
+                _, state = model.recurrent(model.embed(chunk), state)
             assert state is not None
-            logits.append(model.out(state[-1]).numpy())
+            logits.append(model.classify(state[-1]).numpy())
     return np.concatenate(logits)
 
 
-def _read_state_dict(file: Path) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise UsageError(f"{file}: no such file; expected what torch.save(model.state_dict(), FILE) writes")
-    try:
-        values = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes the reader fail in any way at all
-        raise UsageError(
-            f"{file}: damaged, or more than tensors; save it again: torch.save(model.state_dict(), FILE)"
-        ) from error
-    if isinstance(values, Mapping) and "weights" in values and "specification" in values:
-        raise UsageError(f"{file}: already a snapshot; export it: toolchain export --snapshot {file.parent}")
-    if not isinstance(values, Mapping) or not values or not all(_is_weight(value) for value in values.values()):
-        raise UsageError(f"{file}: not a state_dict; save it again: torch.save(model.state_dict(), FILE)")
-    return dict(values)
-
-
-def _is_weight(value: object) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point() and value.layout == torch.strided
-
-
-def _cell(state: Mapping[str, Tensor], file: Path) -> Cell:
-    cells = [cell for cell in MODELS if any(name.startswith(f"{cell}.") for name in state)]
-    if len(cells) != 1:
-        raise UsageError(
-            f"{file}: holds {', '.join(list(state)[:4])} …; expected a BasicGRU (embed, gru, out) or a BasicRNN "
-            "(embed, rnn, out)"
-        )
-    return cells[0]
-
-
-def _size(state: Mapping[str, Tensor], name: str, file: Path) -> tuple[int, int]:
-    """Rows and columns of a matrix."""
-    if name not in state or state[name].dim() != 2:
-        raise UsageError(f"{file}: holds no matrix {name}; expected the state_dict of a BasicGRU or a BasicRNN")
-    rows, columns = state[name].shape
-    return rows, columns
-
-
-def _check_tensors(
-    state: Mapping[str, Tensor], specification: Specification, model: type[BasicGRU] | type[BasicRNN], file: Path
-) -> None:
-    """Raise `UsageError` unless `state` is what `model` has with the specification's sizes, name for name."""
-    ours = {portable: own for own, portable in model.portable_names.items()}
-    expected = {}
-    for name, shape in specification.weight_shapes(state["embed.weight"].shape[0]).items():
-        prefix = next(prefix for prefix in ours if name.startswith(prefix))
-        expected[ours[prefix] + name.removeprefix(prefix)] = shape
-    for what, names in (("lacks", expected.keys() - state.keys()), ("also holds", state.keys() - expected.keys())):
-        if names:
-            raise UsageError(
-                f"{file}: {what} {', '.join(sorted(names))}; expected a BasicGRU or BasicRNN "
-                "as documented (one direction, with biases, one Linear)"
-            )
-    for name, shape in expected.items():
-        if tuple(state[name].shape) != shape:
-            raise UsageError(
-                f"{file}: {name} has shape {list(state[name].shape)}, expected {list(shape)} with "
-                f"{specification.hidden} hidden units"
-            )
-
-
-def _read_vocabulary(file: Path) -> list[str]:
-    """The words by id. Only U+000A ends one: they may hold the line ends of Unicode, such as U+0085 or U+2028."""
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f'{file}: not UTF-8 at byte {error.start}; write it with encoding="utf-8"') from error
-    words = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
-    if words[:2] != [UNKNOWN, PADDING]:
-        raise UsageError(
-            f"{file}: starts with {' '.join(map(repr, words[:2]))}; expected {UNKNOWN} and {PADDING}, "
-            "each on a line, as TEXT.vocab.itos has them"
-        )
-    line_of: dict[str, int] = {}
-    for number, word in enumerate(words, 1):
-        if line_of.setdefault(word, number) != number:
-            raise UsageError(
-                f"{file}: lines {line_of[word]} and {number} both hold {word!r}; "
-                "expected every word of TEXT.vocab.itos once"
-            )
-    return words
+def _training(state_dict: Path, found: FoundClassifier) -> dict[str, object]:
+    return {
+        "recipe": "imported",
+        "imported": {"file": state_dict.name, "sha256": hashlib.sha256(state_dict.read_bytes()).hexdigest()},
+        "vocabulary": found.words,
+        "parameters": sum(tensor.numel() for tensor in found.state.values()),
+        "versions": {
+            "toolchain": __version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
+    }
 
 
 def _renamed(words: Sequence[str], unreachable: Sequence[int]) -> list[str]:

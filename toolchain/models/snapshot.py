@@ -17,8 +17,8 @@ from export.rounding import Sizes, logit_sizes
 from export.spec import Classifier, InvalidClassifier, Specification
 from export.text import PADDING_ID, encode, lookup_table
 from toolchain.errors import UsageError
-from toolchain.models.classifiers import Model, build_model, portable_weights
-from toolchain.models.token_logits import running_logits
+from toolchain.models.classifiers import ImportedClassifier, Model, build_model, portable_weights
+from toolchain.models.token_logits import running_logits, top_states
 
 FILE = "txtclassification.pt"
 FORMAT = 1
@@ -44,9 +44,13 @@ class Snapshot:
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def build(self) -> Model:
+    def build(self) -> Model | ImportedClassifier:
         """The PyTorch model, in evaluation mode on the CPU."""
-        model = build_model(self.model, self.specification, len(self.vocabulary), dropout=0.0)
+        model: Model | ImportedClassifier
+        if self.model == "ImportedClassifier":
+            model = ImportedClassifier(self.specification, len(self.vocabulary))
+        else:
+            model = build_model(self.model, self.specification, len(self.vocabulary), dropout=0.0)
         model.load_state_dict(dict(self.state))
         return model.eval()
 
@@ -78,8 +82,24 @@ class Snapshot:
 
     def sizes_reference(self) -> Callable[[Sequence[str]], Sizes]:
         """Texts -> the size of the terms that each logit is summed from, [texts, classes] (see `export.rounding`)."""
-        sizes = logit_sizes(self.classifier())
-        return lambda texts: np.tile(sizes, (len(texts), 1))
+        classifier = self.classifier()
+        if self.specification.nonlinearity == "tanh":
+            sizes = logit_sizes(classifier)
+            return lambda texts: np.tile(sizes, (len(texts), 1))
+        return lambda texts: logit_sizes(classifier, self._largest_states(texts))
+
+    def _largest_states(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The largest unit of all states of each text, [texts]."""
+        model = self.build()
+        table = lookup_table(self.vocabulary)
+        limit = self.specification.max_tokens
+        rows = [encode(self.specification.tokenizer.tokenize(text)[:limit], table) for text in texts]
+        results = np.zeros(len(rows), np.float32)
+        with torch.inference_mode():
+            for batch, ids, lengths in _batches(rows):
+                own = torch.arange(ids.shape[1]) < lengths.unsqueeze(1)
+                results[batch] = (top_states(model, ids).abs().amax(2) * own).amax(1).numpy()
+        return results
 
     def shares_reference(self) -> Callable[[Sequence[str]], list[NDArray[np.float32]]]:
         """PyTorch's own shares: texts -> of each the change of the logits by every token read, [tokens, classes]."""

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from export.spec import Pool
-from toolchain.models.classifiers import BasicRNN, Model, RNNCellClassifier
+from toolchain.models.classifiers import BasicRNN, ImportedClassifier, Model, RNNCellClassifier
 
 
-def running_logits(model: Model, ids: Tensor, pooling: Sequence[Pool]) -> Tensor:
+def running_logits(model: Model | ImportedClassifier, ids: Tensor, pooling: Sequence[Pool]) -> Tensor:
     """ids [batch, time] -> the logits of the first 0, 1, 2 … time tokens, [batch, time + 1, classes].
 
     What stands behind a token has no part in its logits, so rows may be padded on the right.
     """
-    states = _states(model, ids)
+    states = top_states(model, ids)
     counts = torch.arange(1, states.shape[1] + 1).view(1, -1, 1)
     pools = []
     for pool in pooling:
@@ -28,15 +28,21 @@ def running_logits(model: Model, ids: Tensor, pooling: Sequence[Pool]) -> Tensor
     return _classify(model, torch.nn.functional.pad(pooled, (0, 0, 1, 0)))
 
 
-def _states(model: Model, ids: Tensor) -> Tensor:
+def top_states(model: Model | ImportedClassifier, ids: Tensor) -> Tensor:
     """The top layer's state after each token: [batch, time] -> [batch, time, hidden]."""
     if isinstance(model, RNNCellClassifier):
         return model.states(ids)
-    top: Tensor = (model.rnn if isinstance(model, BasicRNN) else model.gru)(model.embed(ids))[0]
+    if isinstance(model, ImportedClassifier):
+        recurrent: torch.nn.RNNBase = model.recurrent
+    else:
+        recurrent = model.rnn if isinstance(model, BasicRNN) else model.gru
+    top: Tensor = recurrent(model.embed(ids))[0]
     return top
 
 
-def _classify(model: Model, pooled: Tensor) -> Tensor:
+def _classify(model: Model | ImportedClassifier, pooled: Tensor) -> Tensor:
     """[..., hidden * pools] -> logits [..., classes]."""
+    if isinstance(model, ImportedClassifier):
+        return model.classify(pooled)
     logits: Tensor = model.out(torch.relu(model.fc(pooled)) if isinstance(model, RNNCellClassifier) else pooled)
     return logits

@@ -61,7 +61,8 @@ def architecture(specification: Specification) -> str:
     """The layers on one line."""
     layers = (
         f"embedding {specification.embedding}",
-        f"{specification.layers} × {specification.cell.upper()} {specification.hidden}",
+        f"{specification.layers} × {specification.cell.upper()} {specification.hidden}"
+        + (" with ReLU" if specification.nonlinearity == "relu" else ""),
         " + ".join(specification.pooling) + (" states" if len(specification.pooling) > 1 else " state"),
         *map(str, specification.head),
         f"{len(specification.labels)} logits",

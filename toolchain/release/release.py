@@ -202,7 +202,7 @@ def _way_out(comparisons: Sequence[parity.Comparison]) -> str:
     if not options or len(agreeing) == len(comparisons):
         return ""
     precisions = [f"--precision {name}" for name, forms in PRECISIONS.items() if forms and set(forms) <= set(agreeing)]
-    return f". {', '.join(agreeing)} agree; to export these alone, name them: {' '.join(options + precisions)}"
+    return f". Forms that agree: {', '.join(agreeing)}; to export these alone: {' '.join(options + precisions)}"
 
 
 def _shrunk(snapshot: Snapshot, entries: int) -> tuple[Classifier, Snapshot]:
