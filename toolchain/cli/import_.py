@@ -66,6 +66,7 @@ def import_(
     ] = None,
     text_column: Annotated[str | None, options.text_column(options.QUALITY)] = None,
     label_column: Annotated[str | None, options.true_label_column(options.QUALITY)] = None,
+    label_map: Annotated[str | None, options.label_map(options.QUALITY)] = None,
     reading: "ReadOptions" = options.READING,
     out: Annotated[Path, typer.Option(help="Folder for the snapshot.", rich_help_panel=options.OUTPUT)] = Path(
         "snapshot"
@@ -110,7 +111,8 @@ def import_(
         from toolchain.corpus.reviews import Source, read_texts_with_labels
 
         say(f"measuring on {escape(sample)} …")
-        rows = read_texts_with_labels(Source(sample, text_column, label_column, reading=reading))
+        source = Source(sample, text_column, label_column, label_map=label_map, reading=reading)
+        rows = read_texts_with_labels(source)
         texts, truth = [text for text, _ in rows], [label for _, label in rows]
         fits = measure_fits(snapshot, texts, truth)
         deviation = measure_deviation(snapshot, texts)
