@@ -23,10 +23,11 @@ from toolchain.errors import UsageError
 from toolchain.files.inputs import output_path
 from toolchain.measures.drift import Reference
 from toolchain.measures.thresholds import ThresholdCounts
-from toolchain.report import scored_rows
+from toolchain.report import kept, scored_rows
 from toolchain.report.html_page import Table, Texts
+from toolchain.report.kept import Sample, WordCounts
 from toolchain.report.report import read_run, report_page
-from toolchain.report.scored_rows import Sample, WordCounts, survey_file
+from toolchain.report.scored_rows import survey_file
 from toolchain.scoring.job import Options, score_file
 from toolchain.scoring.scorer import BOX, Scorer
 
@@ -201,7 +202,7 @@ def test_a_class_without_rows_has_no_curve() -> None:
 
 
 def test_of_many_rows_a_sample_is_kept_and_it_is_the_same_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scored_rows, "SAMPLED_ROWS", 50)
+    monkeypatch.setattr(kept, "SAMPLED_ROWS", 50)
 
     def cells(line: int) -> list[str | int | float | None]:
         return [f"row {line}"]
@@ -222,7 +223,7 @@ def test_of_many_rows_a_sample_is_kept_and_it_is_the_same_every_time(monkeypatch
 
 
 def test_words_beyond_memory_are_forgotten_rarest_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scored_rows, "_WORDS", 100)
+    monkeypatch.setattr(kept, "_WORDS", 100)
     words = WordCounts()
     words.add(["often"] * 50)
     words.add([f"once{number}" for number in range(90)])

@@ -29,14 +29,13 @@ from toolchain.report.html_page import (
     is_page,
     write_page,
 )
+from toolchain.report.kept import SAMPLED_ROWS, ScoredRow
 from toolchain.report.overview import accuracy, overview, percent
 from toolchain.report.scored_by import doubt, find_scorer
 from toolchain.report.scored_rows import (
     CONFIDENCE_BINS,
     KEPT_TEXT,
-    SAMPLED_ROWS,
     Progress,
-    ScoredRow,
     Survey,
     survey_file,
 )

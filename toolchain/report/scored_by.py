@@ -9,7 +9,8 @@ from typing import Any
 from export.bundle import Bundle, open_bundle
 from export.errors import ExportError
 from toolchain.errors import UsageError
-from toolchain.report.scored_rows import KEPT_TEXT, ScoredRow, Survey
+from toolchain.report.kept import ScoredRow
+from toolchain.report.scored_rows import KEPT_TEXT, Survey
 from toolchain.scoring.provenance import Provenance, read_provenance
 from toolchain.scoring.scorer import INT8, Scorer, find_bundle
 

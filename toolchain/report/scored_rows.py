@@ -4,8 +4,6 @@ Memory does not grow with the file: histograms, the most frequent unknown words,
 sample of all rows.
 """
 
-import heapq
-import random
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -27,17 +25,15 @@ from toolchain.measures.drift import Drift, Statistics, bundle_reference, find_d
 from toolchain.measures.labels import LabelReader, Truth, describe_unknown
 from toolchain.measures.metrics import LabelCounts, count_labels
 from toolchain.measures.thresholds import ThresholdCounts
+from toolchain.report.kept import Cell, Extremes, Sample, ScoredRow, WordCounts
 from toolchain.scoring.provenance import Provenance
 from toolchain.scoring.rendering import Appended
 
-SAMPLED_ROWS = 50_000
-SHOWN_TEXTS = 20
 KEPT_TEXT = 20_000
 """A text that is shown is kept to so many characters."""
 
 CONFIDENCE_BINS = 50
 _CHUNK = 4096
-_WORDS = 100_000
 _WORD = 64
 _REASONS = 5
 _EXCERPT = 200
@@ -46,7 +42,6 @@ _EXACT = 2**53
 _EPSILON = 1e-9  # 0.58 * 50 is a little less than 29
 _prediction = re.compile(r"prediction(?:_[0-9]+)?")
 
-Cell = str | int | float | None
 Progress = Callable[[int, int | None], None]
 
 
@@ -61,81 +56,6 @@ class Layout:
     text: str | None
     label: str | None
     others: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredRow:
-    """A row as it was scored: `best` and `truth` index the labels, `truth` -1 where its label is not known."""
-
-    line: int
-    best: int
-    confidence: float
-    truth: int
-    text: str | None
-
-
-class WordCounts:
-    """The most frequent of any number of words: beyond 100,000 different ones the rarer half is forgotten.
-
-    A count is exact unless its word was forgotten once; `forgetful` says whether that can have happened.
-    """
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self.forgetful = False
-
-    def add(self, words: Sequence[str]) -> None:
-        """Count some words; of a very long one its beginning."""
-        self._counts.update(word[:_WORD] for word in words)
-        if len(self._counts) > _WORDS:
-            self._counts = Counter(dict(self._counts.most_common(_WORDS // 2)))
-            self.forgetful = True
-
-    def most_common(self, count: int) -> list[tuple[str, int]]:
-        """The first by count, then by the order in which they were met."""
-        return self._counts.most_common(count)
-
-
-class Extremes:
-    """The `SHOWN_TEXTS` rows with the largest key; of equal ones the first."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, ScoredRow]] = []
-
-    def offer(self, key: float, row: ScoredRow) -> None:
-        """Keep the row if its key is among the largest so far."""
-        if len(self._heap) < SHOWN_TEXTS:
-            heapq.heappush(self._heap, (key, -row.line, row))
-        elif key > self._heap[0][0]:
-            heapq.heapreplace(self._heap, (key, -row.line, row))
-
-    def rows(self) -> list[ScoredRow]:
-        """The largest key first."""
-        return [row for _, _, row in sorted(self._heap, reverse=True)]
-
-
-class Sample:
-    """Every row of a small file; of a larger one 50,000 rows by chance, the same ones each time (Vitter's algorithm R).
-
-    A row is its number in the file and its cells.
-    """
-
-    def __init__(self) -> None:
-        self._random = random.Random(0)
-        self._rows: list[tuple[int, list[Cell]]] = []
-        self._seen = 0
-
-    def offer(self, line: int, cells: Callable[[], list[Cell]]) -> None:
-        """Draw for the next row; `cells` is called where it is kept."""
-        self._seen += 1
-        if len(self._rows) < SAMPLED_ROWS:
-            self._rows.append((line, cells()))
-        elif (place := self._random.randrange(self._seen)) < SAMPLED_ROWS:
-            self._rows[place] = (line, cells())
-
-    def rows(self) -> list[list[Cell]]:
-        """In the file's order."""
-        return [[line, *cells] for line, cells in sorted(self._rows, key=lambda row: row[0])]
 
 
 class Survey:
