@@ -55,7 +55,7 @@ test-pages: chromium $(READY) $(NODE_READY)  ## run the tests of the pages in Ch
 chromium:
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { echo "make test-pages opens pages in Chromium: apt-get install chromium chromium-driver" >&2; exit 1; }
 
-test-docs: $(READY)  ## build the documentation, and run its commands page by page
+test-docs: $(READY) docs/diagrams/node_modules/.package-lock.json  ## build the documentation, and run its commands page by page
 	$(SIDE_BY_SIDE) $(DOCS_TESTS)
 
 test-embed: $(READY) $(NODE_READY)  ## run every other example in its runtime against a fresh bundle's vectors

@@ -12,7 +12,7 @@ from tests.docs.pages import LANGUAGES, ROOT, TESTED, Block, blocks, name
 from tests.environment import link_environment
 
 # These begin in a fresh clone. The others find a model, its bundle and some reviews there already.
-WALKS = ("docs/get-started.md", "docs/walkthrough.md", "README.ko.md")
+WALKS = ("README.md", "docs/get-started.md", "docs/walkthrough.md", "README.ko.md")
 MADE = (
     ".git",
     ".venv",
