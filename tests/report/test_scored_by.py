@@ -1,5 +1,7 @@
 """A report is one about the model that scored the file, or none."""
 
+import hashlib
+import io
 import json
 import shutil
 from pathlib import Path
@@ -84,12 +86,29 @@ def test_what_made_a_file_stands_beside_it_or_in_it(name: str, place: Path) -> N
 
 
 def test_the_input_is_known_by_a_digest_that_anybody_can_take(place: Path) -> None:
-    import hashlib
-
     made_by = read_provenance("in.scored.csv")
     assert made_by is not None
     assert made_by.input["sha256_of"] == "all"
     assert made_by.input["sha256"] == hashlib.sha256(ROWS).hexdigest()
+
+
+def test_of_a_large_input_the_edges_are_digested_and_of_a_pipe_all(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = b"1," + b"x" * 1_000_000 + b"\n"
+    large = b"id,text\n" + row + row + row
+    (place / "large.csv").write_bytes(large)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(ROWS)))
+    with Scorer("model", "cpu", threads=1) as scorer:
+        score_file(scorer, "large.csv", "large.scored.csv", Options(keep=("id",)))
+        score_file(scorer, "-", "piped.csv", Options())
+    inputs = [made_by.input for name in ("large.scored.csv", "piped.csv") if (made_by := read_provenance(name))]
+    edges = hashlib.sha256(large[: 1 << 20] + large[-(1 << 20) :]).hexdigest()
+    assert (inputs[0]["sha256"], inputs[0]["sha256_of"], inputs[0]["bytes"]) == (edges, "edges", len(large))
+    assert inputs[1] == {
+        **{"name": "-", "bytes": len(ROWS)},
+        **{"sha256": hashlib.sha256(ROWS).hexdigest(), "sha256_of": "all"},
+    }
 
 
 @pytest.mark.parametrize("name", ["in.scored.csv", "in.scored.parquet"])

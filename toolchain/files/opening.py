@@ -1,6 +1,7 @@
 """Inputs as streams of bytes: opened wherever they lie, unpacked, and in UTF-8."""
 
 import codecs
+import hashlib
 import io
 import os
 import stat
@@ -27,12 +28,14 @@ class Input:
     """An open input: `stream` gives its rows as UTF-8, unpacked.
 
     `status` is that of a regular file or an object as it was opened, None for anything else, which cannot be read
-    again. `size` is the number of bytes that `stream` will give, where that is known.
+    again; what was read of that, `passed` knows. `size` is the number of bytes that `stream` will give, where that is
+    known.
     """
 
     stream: BinaryIO
     status: Status | None
     size: int | None
+    passed: "Passed | None" = None
 
 
 def open_input(source: Kind, stack: ExitStack, encoding: str | None = None, end: int | None = None) -> Input:
@@ -54,7 +57,8 @@ def open_input(source: Kind, stack: ExitStack, encoding: str | None = None, end:
     if encoding is not None and encoding != "utf-8":
         decoder = codecs.getincrementaldecoder(encoding)
         stream = _forward(stream, lambda coded: _transcoded(coded, decoder(_BAD_BYTE), source.name))
-    return Input(stream, status, status.size if status is not None and stream is file else None)
+    passed = None if status is not None else cast(Passed, cast(io.BufferedReader, file).raw)
+    return Input(stream, status, status.size if status is not None and stream is file else None, passed)
 
 
 class _AsOpened(io.FileIO):
@@ -71,6 +75,30 @@ class _AsOpened(io.FileIO):
         if not size and wanted:
             raise BrokenInput(f"{self.name}: became shorter while it was read")
         return size
+
+
+class Passed(io.RawIOBase):
+    """What can be read once, from a FIFO or standard input: counted (`size`, in bytes) and digested on its way."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._read = getattr(source, "readinto1", None) or source.readinto  # type: ignore[attr-defined]
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """As much as there is, up to the buffer's size."""
+        size: int = self._read(buffer) or 0
+        self._digest.update(memoryview(buffer)[:size])
+        self.size += size
+        return size
+
+    def sha256(self) -> str:
+        """The SHA-256 of what was read so far."""
+        return self._digest.hexdigest()
 
 
 class _Pieces(io.RawIOBase):
@@ -117,18 +145,18 @@ class _Pieces(io.RawIOBase):
 
 def _open(source: Kind, stack: ExitStack, end: int | None) -> tuple[BinaryIO, Status | None]:
     if source.place == "standard stream":
-        return sys.stdin.buffer, None
+        return io.BufferedReader(Passed(sys.stdin.buffer), _CHUNK), None
     if source.place == "object store":
         stream, status = open_remote(source.name)
         stack.callback(stream.close)
         return stream, status
     try:
         regular = stat.S_ISREG(os.stat(source.name).st_mode)
-        raw = _AsOpened(source.name, end) if regular else io.FileIO(source.name)
-        file = stack.enter_context(io.BufferedReader(raw, _CHUNK))
+        raw = stack.enter_context(_AsOpened(source.name, end) if regular else io.FileIO(source.name))
+        file = io.BufferedReader(raw if regular else Passed(cast(BinaryIO, raw)), _CHUNK)
     except OSError as error:
         raise UsageError(f"{source.name}: {error.strerror}") from error
-    about = os.fstat(file.fileno())
+    about = os.fstat(raw.fileno())
     return file, Status(about.st_size, about.st_mtime_ns) if regular else None
 
 

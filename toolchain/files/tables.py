@@ -8,7 +8,7 @@ from toolchain.errors import UsageError
 from toolchain.files.csv_records import DELIMITERS, CsvReader
 from toolchain.files.json_records import JsonlReader
 from toolchain.files.kind import Kind
-from toolchain.files.opening import Input, open_input
+from toolchain.files.opening import Input, Passed, open_input
 from toolchain.files.parquet import MAGIC, ParquetReader
 from toolchain.files.records import BOM, MAX_ROW_BYTES, TEXT_COLUMNS, Reader
 from toolchain.files.storage import Status
@@ -36,14 +36,15 @@ class Table:
     """A file whose records can be read.
 
     `kind` is what it was found to be. `status` is that of a regular file or an object as it was opened, None for
-    anything else, which cannot be read again. `size` is what `reader` will read, in bytes, of Parquet in rows; None
-    where that is not known.
+    anything else, which cannot be read again; what was read of that, `passed` knows. `size` is what `reader` will read,
+    in bytes, of Parquet in rows; None where that is not known.
     """
 
     reader: Reader
     kind: Kind
     status: Status | None
     size: int | None
+    passed: Passed | None = None
 
 
 def open_table(
@@ -77,7 +78,7 @@ def open_table(
         delimiter = options.delimiter or ("\t" if kind.ending.lower() == ".tsv" else None)
         names = wanted or (TEXT_COLUMNS if options.text_column is None else (options.text_column,))
         reader = CsvReader(opened.stream, kind.title, options.max_row_bytes, delimiter, names)
-    return Table(reader, kind, opened.status, opened.size)
+    return Table(reader, kind, opened.status, opened.size, opened.passed)
 
 
 def refuse_packed_parquet(kind: Kind) -> None:

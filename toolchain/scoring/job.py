@@ -188,6 +188,8 @@ def score_file(
         if scorer.reference is not None:
             seen = sum((Statistics.from_json(entry.statistics) for entry in sink.entries), Statistics())
             summary.drift = find_drift(scorer.reference, seen, scorer.bundle.specification)
+        if table.passed is not None and options.limit is None:
+            job = {**job, "input contents": (table.passed.size, None, table.passed.sha256(), "all")}
         made_by = Provenance.of(job, scorer.bundle.folder, scorer.model, scorer.provider)
         sink.publish(rows.header, rejects, made_by.record(summary.scored, summary.rejected))
         summary.made_by = made_by

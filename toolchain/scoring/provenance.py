@@ -115,8 +115,11 @@ def _plain(contents: Any) -> dict[str, Any]:
     if contents is None:
         return {}
     size, modified_ns, digest, of = contents
-    modified = datetime.fromtimestamp(modified_ns // 10**9, UTC).isoformat().replace("+00:00", "Z")
-    return {"bytes": size, "modified": modified, "sha256": digest, "sha256_of": of}
+    modified = None
+    if modified_ns is not None:
+        modified = datetime.fromtimestamp(modified_ns // 10**9, UTC).isoformat().replace("+00:00", "Z")
+    known = {"bytes": size, "modified": modified, "sha256": digest, "sha256_of": of}
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def _versions() -> dict[str, str]:
