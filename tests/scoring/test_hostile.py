@@ -16,6 +16,10 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from typer.testing import CliRunner
+
+import toolchain.scoring.job
+from toolchain.cli.app import app
 
 MEGABYTE = 1 << 20
 # What a run may need beyond one over a few short rows.
@@ -37,11 +41,11 @@ app(["score", *sys.argv[3:]], prog_name="toolchain")
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended; `peak` is its largest resident size in bytes."""
+    """How a job ended; `peak` is the largest resident size in bytes of a process of its own."""
 
     status: int
     messages: str
-    peak: int
+    peak: int = 0
 
 
 def start(
@@ -65,8 +69,20 @@ def end(process: subprocess.Popen[bytes]) -> Ended:
     return Ended(process.returncode, messages, int(peak))
 
 
-def score(bundle: Path, *arguments: str | Path, window: int = 4096, largest: int = resource.RLIM_INFINITY) -> Ended:
+def score_apart(
+    bundle: Path, *arguments: str | Path, window: int = 4096, largest: int = resource.RLIM_INFINITY
+) -> Ended:
     return end(start(bundle, *arguments, window=window, largest=largest))
+
+
+def score(bundle: Path, *arguments: str | Path, window: int = 4096) -> Ended:
+    """`toolchain score` in this process."""
+    command = ["score", *map(str, arguments), "--bundle", str(bundle), "--provider", "cpu"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(toolchain.scoring.job, "WINDOW_ROWS", window)
+        result = CliRunner().invoke(app, command)
+    assert "Traceback" not in result.stderr
+    return Ended(result.exit_code, result.stderr)
 
 
 def score_stream(bundle: Path, write: Callable[[IO[bytes]], object], *arguments: str | Path) -> Ended:
@@ -98,7 +114,7 @@ def usual_peak(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> int:
     """The peak memory of a run over two short rows."""
     source = tmp_path_factory.mktemp("usual") / "in.csv"
     source.write_bytes(b"text\na film\nanother\n")
-    ended = score(bundle, source)
+    ended = score_apart(bundle, source)
     assert ended.status == 0
     return ended.peak
 
@@ -140,7 +156,7 @@ def test_a_row_of_200_megabytes_costs_itself_and_no_memory(
 def test_a_million_words_in_one_review_are_scored(bundle: Path, usual_peak: int, tmp_path: Path) -> None:
     source, output = tmp_path / "in.csv", tmp_path / "out.csv"
     source.write_bytes(b"text\nfirst\n" + b"clever film " * 500_000 + b"\nlast\n")
-    ended = score(bundle, source, "-o", output)
+    ended = score_apart(bundle, source, "-o", output)
     assert ended.status == 0, ended.messages
     first, giant, last = texts(output.read_bytes())
     assert (first, last) == ("first", "last")
@@ -189,7 +205,7 @@ def test_json_nested_100_000_deep_is_rejected(bundle: Path, tmp_path: Path) -> N
         b"[" * 100_000,
     ]
     source.write_bytes(b'{"text":"first"}\n' + b"\n".join(deep) + b'\n{"text":"last"}\n')
-    ended = score(bundle, source, "-o", output, "--max-rejects", "100%")
+    ended = score_apart(bundle, source, "-o", output, "--max-rejects", "100%")
     assert ended.status == 0, ended.messages
     assert [json.loads(line)["text"] for line in output.read_bytes().splitlines()] == ["first", "last"]
     assert [line for line, _ in rejected(tmp_path / "out.jsonl.rejected.jsonl")] == [2, 3, 4]
@@ -207,8 +223,8 @@ def zeros(path: Path, head: bytes, megabytes: int, tail: bytes) -> Path:
 
 
 def test_a_gzip_bomb_costs_one_row_and_no_memory(bundle: Path, usual_peak: int, tmp_path: Path) -> None:
-    source = zeros(tmp_path / "in.csv.gz", b"text,n\nfirst,1\n", 2048, b"\nlast,2\n")
-    ended = score(bundle, source, "--max-rejects", "50%")
+    source = zeros(tmp_path / "in.csv.gz", b"text,n\nfirst,1\n", 512, b"\nlast,2\n")
+    ended = score_apart(bundle, source, "--max-rejects", "50%")
     assert ended.status == 0, ended.messages
     assert texts(gzip.decompress((tmp_path / "in.scored.csv.gz").read_bytes())) == ["first", "last"]
     ((line, reason),) = rejected(tmp_path / "in.csv.gz.rejected.jsonl")
@@ -217,7 +233,7 @@ def test_a_gzip_bomb_costs_one_row_and_no_memory(bundle: Path, usual_peak: int, 
 
 
 def test_a_gzip_bomb_without_a_header_is_wrong_use(bundle: Path, usual_peak: int, tmp_path: Path) -> None:
-    ended = score(bundle, zeros(tmp_path / "in.csv.gz", b"", 1024, b""))
+    ended = score_apart(bundle, zeros(tmp_path / "in.csv.gz", b"", 512, b""))
     assert ended.status == 2
     assert "line 1 is not a CSV header" in error_line(ended)
     assert ended.peak - usual_peak < ROOM
@@ -285,7 +301,7 @@ def test_a_full_disk_ends_in_one_line_and_the_job_goes_on_when_there_is_room(
     # A part of 500 rows has 30 to 40 KB, the output twice as much and more: the first fails in a part, the second in
     # joining them.
     for largest in (20_000, 60_000):
-        ended = score(bundle, source, "-o", output, window=500, largest=largest)
+        ended = score_apart(bundle, source, "-o", output, window=500, largest=largest)
         assert ended.status == 2, ended.messages
         assert "File too large" in error_line(ended)
         assert "make room" in error_line(ended)
@@ -301,7 +317,7 @@ def test_a_journal_that_the_disk_cuts_short_is_mended(bundle: Path, tmp_path: Pa
     source, output = tmp_path / "in.csv", tmp_path / "out.csv"
     source.write_bytes(b"text\n" + b"a film\n" * 200)
     for largest in (1800, 2300, 2600):
-        ended = score(bundle, source, "-o", output, window=10, largest=largest)
+        ended = score_apart(bundle, source, "-o", output, window=10, largest=largest)
         assert ended.status == 2, ended.messages
         assert "File too large" in error_line(ended)
     ended = score(bundle, source, "-o", output, window=10)
