@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 TRAINED_EPOCHS = 4
 
 
-def small(recipe: Recipe) -> Recipe:
+def narrow(recipe: Recipe) -> Recipe:
     """The recipe with few units and a limit that the edge cases reach soon: exported and proven in two seconds."""
     return replace(
         recipe,
@@ -43,7 +43,7 @@ def untrained_snapshot(
     recipe_name: str, layers: int = 1, labels: tuple[str, ...] = ("neg", "pos"), documented_sizes: bool = False
 ) -> Snapshot:
     """A snapshot whose weights are random and large, so that answers differ between texts."""
-    recipe = RECIPES[recipe_name] if documented_sizes else small(RECIPES[recipe_name])
+    recipe = RECIPES[recipe_name] if documented_sizes else narrow(RECIPES[recipe_name])
     reviews, _ = read_training_reviews(Source("sample"))
     words = dict.fromkeys(token for text in reviews.texts for token in recipe.tokenizer.tokenize(text))
     vocabulary = ["<unk>", "<pad>", *words]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.conftest import TRAINED_EPOCHS, TrainedSample
+from tests.conftest import TRAINED_EPOCHS, TrainedSample, narrow
 from toolchain.corpus.corpus import batch_tensors, iterators, load_corpus
 from toolchain.corpus.reviews import Source, read_reviews, sample_folder
 from toolchain.errors import UsageError
@@ -17,6 +17,8 @@ from toolchain.models.classifiers import BasicGRU, build_model
 from toolchain.models.recipes import RECIPES
 from toolchain.models.snapshot import load_snapshot
 from toolchain.training.loops import Epoch, Settings, evaluate, fit
+
+NARROW = {name: narrow(recipe) for name, recipe in RECIPES.items()}
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +44,8 @@ def test_a_seed_gives_the_same_checkpoint_twice_and_another_seed_another(
 ) -> None:
     states = []
     for run, seed in enumerate((7, 7, 8)):
-        corpus = load_corpus(Source(str(small)), RECIPES[recipe], seed)
-        fit(corpus, RECIPES[recipe], settings(seed=seed), tmp_path / str(run))
+        corpus = load_corpus(Source(str(small)), NARROW[recipe], seed)
+        fit(corpus, NARROW[recipe], settings(seed=seed), tmp_path / str(run))
         states.append(load_snapshot(tmp_path / str(run)).state)
     first, second, other = states
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -51,9 +53,9 @@ def test_a_seed_gives_the_same_checkpoint_twice_and_another_seed_another(
 
 
 def test_any_labels_are_classes_in_the_order_of_their_names(small: Path, tmp_path: Path) -> None:
-    corpus = load_corpus(Source(str(small)), RECIPES["gru"], 0)
+    corpus = load_corpus(Source(str(small)), NARROW["gru"], 0)
     assert corpus.labels == ("mixed", "neg", "pos")
-    metrics = fit(corpus, RECIPES["gru"], settings(), tmp_path)
+    metrics = fit(corpus, NARROW["gru"], settings(), tmp_path)
     assert load_snapshot(tmp_path).specification.labels == ("mixed", "neg", "pos")
     assert sum(metrics["reviews"].values()) == 300
     assert metrics["reviews"]["test"] == 30
@@ -152,9 +154,9 @@ def test_dropout_has_an_effect_in_training() -> None:
 
 
 def test_layers_are_honoured(small: Path, tmp_path: Path) -> None:
-    corpus = load_corpus(Source(str(small)), RECIPES["rnn-cell"], 0)
+    corpus = load_corpus(Source(str(small)), NARROW["rnn-cell"], 0)
     two = Settings(epochs=1, batch_size=64, learning_rate=1e-3, layers=2, seed=0, device="cpu")
-    fit(corpus, RECIPES["rnn-cell"], two, tmp_path)
+    fit(corpus, NARROW["rnn-cell"], two, tmp_path)
     snapshot = load_snapshot(tmp_path)
     assert snapshot.specification.layers == 2
     assert "recurrent.weight_hh_l1" in snapshot.classifier().weights
@@ -164,32 +166,32 @@ def test_subnormal_floats_are_flushed_in_a_training_and_not_behind_it(small: Pat
     def subnormal() -> float:
         return float(torch.tensor([1e-38]) * 1e-3)
 
-    corpus = load_corpus(Source(str(small)), RECIPES["gru"], 0)
+    corpus = load_corpus(Source(str(small)), NARROW["gru"], 0)
     seen: list[float] = []
-    fit(corpus, RECIPES["gru"], settings(), tmp_path, on_epoch=lambda epoch, best: seen.append(subnormal()))
+    fit(corpus, NARROW["gru"], settings(), tmp_path, on_epoch=lambda epoch, best: seen.append(subnormal()))
     assert seen
     assert not any(seen)
     assert subnormal() > 0
 
 
 def test_a_diverging_training_says_so(small: Path, tmp_path: Path) -> None:
-    corpus = load_corpus(Source(str(small)), RECIPES["gru"], 0)
+    corpus = load_corpus(Source(str(small)), NARROW["gru"], 0)
     wild = Settings(epochs=2, batch_size=32, learning_rate=math.inf, layers=1, seed=0, device="cpu")
     with pytest.raises(UsageError, match="the training diverged; lower --lr"):
-        fit(corpus, RECIPES["gru"], wild, tmp_path)
+        fit(corpus, NARROW["gru"], wild, tmp_path)
 
 
 def test_every_epoch_is_reported_as_it_ends(small: Path, tmp_path: Path) -> None:
-    corpus = load_corpus(Source(str(small)), RECIPES["rnn"], 0)
+    corpus = load_corpus(Source(str(small)), NARROW["rnn"], 0)
     seen: list[tuple[Epoch, bool]] = []
-    fit(corpus, RECIPES["rnn"], settings(epochs=2), tmp_path, on_epoch=lambda epoch, best: seen.append((epoch, best)))
+    fit(corpus, NARROW["rnn"], settings(epochs=2), tmp_path, on_epoch=lambda epoch, best: seen.append((epoch, best)))
     assert [epoch.epoch for epoch, _ in seen] == [1, 2]
     assert seen[0][1]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there_is_refused(small: Path, tmp_path: Path) -> None:
-    corpus = load_corpus(Source(str(small)), RECIPES["rnn"], 0)
+    corpus = load_corpus(Source(str(small)), NARROW["rnn"], 0)
     cuda = Settings(epochs=1, batch_size=32, learning_rate=1e-3, layers=1, seed=0, device="cuda")
     with pytest.raises(UsageError, match="finds no CUDA device"):
-        fit(corpus, RECIPES["rnn"], cuda, tmp_path)
+        fit(corpus, NARROW["rnn"], cuda, tmp_path)
