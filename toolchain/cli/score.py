@@ -308,7 +308,8 @@ def _score_on_ray(
         except Interrupted as error:
             interrupted(str(error))
             raise typer.Exit(128 + stop.number) from None
-    return outcomes
+    order = [source for source, _ in files]
+    return sorted(outcomes, key=lambda outcome: order.index(outcome.source))
 
 
 def _print_outcome(outcome: "Outcome", alone: bool) -> None:
