@@ -146,7 +146,10 @@ def classify_standard(graph: GraphBuilder, classifier: Classifier, ids: str, len
     """
     by_time = graph.node("Transpose", [ids], "ids_by_time", perm=[1, 0])
     steps = _embedded(graph, classifier, by_time)
-    steps_per_row = graph.node("Cast", [lengths], "sequence_lens", to=TensorProto.INT32)
+    # A blank row takes the step of its padding, and has_token drops it below: the RNN operator of ONNX Runtime reads
+    # outside its memory where a length is 0 (run: 1.18.1 to 1.22.1; 1.32 does not).
+    steps_per_row = graph.node("Max", [lengths, graph.constant("one_step_or_more", 1, np.int64)], "steps_per_row")
+    steps_per_row = graph.node("Cast", [steps_per_row], "sequence_lens", to=TensorProto.INT32)
     specification = classifier.specification
     for layer in range(specification.layers - 1):
         name = _recurrent_layer(graph, classifier, layer, steps, steps_per_row, {"all"})

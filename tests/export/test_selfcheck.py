@@ -120,3 +120,14 @@ def test_a_batch_of_blank_texts_sums_no_axis_of_length_0(bundle: Path, file: str
             above = nodes[above.input[0]]
     answers = run_text(open_session(bundle / file), ["tokens", "unknown"], ["", " ", "\n"])
     assert [answer.tolist() for answer in answers] == [[0, 0, 0], [0, 0, 0]]
+
+
+def test_no_recurrent_operator_is_given_a_length_of_0(bundle: Path) -> None:
+    """Up to 1.22 the RNN operator of ONNX Runtime then reads outside its memory, and a process may end there."""
+    import onnx
+
+    model = onnx.load(bundle / "model.onnx")
+    model.graph.output.append(onnx.helper.make_tensor_value_info("sequence_lens", onnx.TensorProto.INT32, ["N"]))
+    lengths, tokens = run_text(open_session(model.SerializeToString()), ["sequence_lens", "tokens"], ["", "a b", " "])
+    assert lengths.tolist() == [1, 2, 1]
+    assert tokens.tolist() == [0, 2, 0]
