@@ -45,6 +45,12 @@ TOLERANCE = 1e-5
 QUANTIZED_TOLERANCE = 0.05
 QUANTIZED_AGREEMENT = 0.998
 
+ONNX_BYTES = 2**31 - 1
+"""The size of the largest ONNX file: protobuf writes no more."""
+
+_SPARE_BYTES = 1 << 20  # for the nodes and the metadata
+_BYTES_A_WORD = 12  # its length, its id and their tags, beside its letters
+
 Runner = Callable[[Sequence[str]], Answers]
 
 
@@ -73,6 +79,23 @@ def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     probabilities: NDArray[np.float32] = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
     return probabilities
+
+
+def too_large(specification: Specification, vocabulary: Sequence[str], quantized: bool = False) -> str:
+    """Why no ONNX file can hold such a classifier, in one line; empty where one can.
+
+    A `quantized` embedding takes a byte a number, every other weight four.
+    """
+    table = len(vocabulary) * specification.embedding
+    weights = 4 * specification.parameters(len(vocabulary)) - (3 * table if quantized else 0)
+    words = sum(len(word.encode()) + _BYTES_A_WORD for word in vocabulary)
+    size = weights + words + _SPARE_BYTES
+    if size <= ONNX_BYTES:
+        return ""
+    return (
+        f"{len(vocabulary):,} words and their weights take {size / 1e9:.2f} GB, and an ONNX file holds "
+        f"{ONNX_BYTES / 1e9:.2f} GB at most"
+    )
 
 
 def _build_onnx(classifier: Classifier, metadata: Mapping[str, Any]) -> bytes:

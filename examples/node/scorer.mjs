@@ -9,6 +9,10 @@ const BATCH_CHARACTERS = 1 << 16; // with the padding: a batch costs its texts t
 // What the model cannot be given: some runtimes end a string at U+0000, and UTF-8 has no lone surrogates.
 const clean = (text) => text.replaceAll("\0", " ").replace(/\p{Surrogate}/gu, "\uFFFD");
 
+/** Whether there is nothing to score: white space, as Python knows it, and U+0000 alone. */
+export const isBlank = (text) =>
+  /^[\0\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*$/.test(text);
+
 export class Scorer {
   #worker;
   #queue = [];
@@ -30,7 +34,7 @@ export class Scorer {
     return this.#queue.length + this.#running;
   }
 
-  /** Strings -> [{ label, probabilities }], in their order. */
+  /** Strings -> [{ label, probabilities }], in their order; a blank one gets the answer of the zero state. */
   score(texts) {
     const answers = texts.map(
       (text) => new Promise((resolve, reject) => this.#queue.push({ text: clean(text), resolve, reject })),

@@ -5,7 +5,7 @@
 // GET /healthz                        -> {"status": "ok", "waiting": 0}; 503 from SIGTERM on, until all is answered
 import { createServer } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Scorer } from "./scorer.mjs";
+import { isBlank, Scorer } from "./scorer.mjs";
 
 const BODY_BYTES = 1 << 20;
 const TEXTS_A_REQUEST = 256;
@@ -46,6 +46,8 @@ function parse(body) {
     throw new Refusal(400, `body has to be ${EXPECTED}, strings only, and not both`);
   if (texts.length > TEXTS_A_REQUEST)
     throw new Refusal(400, `${texts.length} texts; send at most ${TEXTS_A_REQUEST} a request`);
+  const blank = texts.findIndex(isBlank);
+  if (blank >= 0) throw new Refusal(400, `${alone ? "text" : `texts[${blank}]`} is blank: there is nothing to score`);
   return { texts, alone };
 }
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from examples.tests.conftest import EXAMPLES, TAMPERED_ROW
+from export.text import is_blank
 
 FOLDER = EXAMPLES / "node"
 CLIENTS = 300
@@ -114,7 +115,8 @@ def test_no_vectors_are_no_agreement(bundle: Path, tmp_path: Path) -> None:
 def test_every_vector_agrees_under_concurrent_load(
     service: Service, vectors: list[dict[str, Any]], tolerance: float
 ) -> None:
-    sent = (vectors * (CLIENTS // len(vectors) + 1))[:CLIENTS]
+    scorable = [vector for vector in vectors if not is_blank(vector["text"])]
+    sent = (scorable * (CLIENTS // len(scorable) + 1))[:CLIENTS]
     random.Random(0).shuffle(sent)
     answers = service.score_at_once([{"text": vector["text"]} for vector in sent])
     assert [status for status, _ in answers] == [200] * CLIENTS
@@ -159,7 +161,9 @@ def test_the_texts_of_a_request_keep_their_order(
     service: Service, vectors: list[dict[str, Any]], tolerance: float
 ) -> None:
     rng = random.Random(1)
-    requests = [rng.sample([v for v in vectors if len(v["text"]) < 1_000], 7) for _ in range(100)]
+    requests = [
+        rng.sample([v for v in vectors if len(v["text"]) < 1_000 and not is_blank(v["text"])], 7) for _ in range(100)
+    ]
     answers = service.score_at_once([{"texts": [vector["text"] for vector in sent]} for sent in requests])
     for (status, answer), sent in zip(answers, requests, strict=True):
         assert status == 200
@@ -168,7 +172,7 @@ def test_the_texts_of_a_request_keep_their_order(
 
 
 def test_what_the_model_cannot_be_given_is_replaced(service: Service) -> None:
-    texts = ["one\0film", "one film", "lone \ud83d half", "lone \ufffd half", "pair \U0001f600", ""]
+    texts = ["one\0film", "one film", "lone \ud83d half", "lone \ufffd half", "pair \U0001f600"]
     status, answer = service.score({"texts": texts})
     assert status == 200
     results = answer["results"]
@@ -176,6 +180,16 @@ def test_what_the_model_cannot_be_given_is_replaced(service: Service) -> None:
     assert results[2] == results[3]
     assert len(results) == len(texts)
     assert service.score({"texts": []}) == (200, {"results": []})
+
+
+def test_blank_texts_are_refused_with_their_place(service: Service, vectors: list[dict[str, Any]]) -> None:
+    blank = [vector["text"] for vector in vectors if is_blank(vector["text"])] + ["\0", "\x1c\x85\u3000"]
+    assert len(blank) > 5
+    for text in blank:
+        assert service.score({"text": text}) == (400, {"error": "text is blank: there is nothing to score"})
+    status, answer = service.score({"texts": ["fine", "\t"]})
+    assert (status, answer) == (400, {"error": "texts[1] is blank: there is nothing to score"})
+    assert service.score({"texts": ["\u200b", "..."]})[0] == 200
 
 
 @pytest.mark.parametrize(

@@ -408,3 +408,12 @@ def test_evaluate_says_the_loss_and_the_accuracy_and_writes_every_prediction(
     lines = place.read_text().splitlines()
     assert lines[0] == "row,label,prediction,confidence"
     assert [line.split(",")[:2] for line in lines[1:]] == [["1", "neg"], ["2", "pos"]]
+
+
+def test_ray_without_pyarrow_is_one_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name == "toolchain.scoring.ray.engine" or name.startswith("pyarrow")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "in.csv").write_text("text\nfine\n", encoding="utf-8")
+    line = error_line(run("score", tmp_path / "in.csv", "--engine", "ray"))
+    assert line == "error: pyarrow is not installed; install it: pip install 'toolchain[ray]'"

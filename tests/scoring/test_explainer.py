@@ -264,8 +264,6 @@ def test_the_strongest_words_are_summed_and_stand_on_their_sides() -> None:
 # --- the explainer ---------------------------------------------------------------------------------------------------
 
 HOSTILE = [
-    "",
-    " \n\t ",
     "A fine Film,<br />not at ALL dull!",
     "nul\0nul \0 \x01\x1b[31mred\x7f\x85 \ufeff",
     "lone \ud800 surrogate",
@@ -310,7 +308,7 @@ def test_the_rest_behind_the_cut_is_shown_without_a_share(explainer: Explainer) 
 
 
 def test_an_explanation_does_not_depend_on_batch_mates(explainer: Explainer) -> None:
-    cases = [*HOSTILE[:7], *(f"film {number} " * (number + 1) for number in range(70))]
+    cases = [*HOSTILE[:5], *(f"film {number} " * (number + 1) for number in range(70))]
     together = explainer.explain(cases)
     for case, explanation in list(zip(cases, together, strict=True))[::5]:
         (alone,) = explainer.explain([case])

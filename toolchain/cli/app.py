@@ -30,7 +30,7 @@ COMMANDS = (train, evaluate, import_, export, verify, score, predict, explain, r
 _EXTRAS = dict.fromkeys(("torch", "torchtext", "onnx", "matplotlib", "gensim"), "train") | {
     "tensorboard": "tensorboard",
     **dict.fromkeys(("jinja2", "markupsafe", "vl_convert"), "report"),
-    "ray": "ray",
+    **dict.fromkeys(("ray", "pyarrow"), "ray"),
 }
 """A module that may not be installed -> the extra that brings it."""
 

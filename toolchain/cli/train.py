@@ -173,6 +173,7 @@ def train(
     toolchain train --recipe gru-pool --data reviews.csv --patience 3
     toolchain train --recipe gru-pool --data reviews.csv --resume
     """
+    from export.forms import too_large
     from export.text import TOKENIZERS
     from toolchain.cli.progress import progress
     from toolchain.corpus.corpus import load_corpus
@@ -197,6 +198,8 @@ def train(
     corpus = load_corpus(source, chosen, seed)
     for warning in corpus.warnings:
         warn(warning)
+    if reason := too_large(chosen.specification(corpus.labels, layers), corpus.vocabulary):
+        warn(f"{reason}: such a model can be exported with --shrink, or with --format torchscript alone")
     say(
         f"{len(corpus.train):,} training, {len(corpus.validation):,} validation, {len(corpus.test):,} test reviews; "
         f"labels {escape(', '.join(corpus.labels))}; {len(corpus.vocabulary):,} words"

@@ -15,10 +15,11 @@ from export import bundle as bundles
 from export import parity
 from export.bundle import Bundle
 from export.cases import edge_cases, vocabulary_cases
-from export.forms import FORMATS, FORMS, TOLERANCE, Form
+from export.forms import FORMATS, FORMS, TOLERANCE, Form, too_large
 from export.sessions import choose_provider
 from export.shrinking import Agreement, agreement, shrink
 from export.spec import Classifier, Specification
+from export.text import clean
 from toolchain import __version__
 from toolchain.errors import CheckFailed, UsageError
 from toolchain.measures.drift import Reference
@@ -100,6 +101,12 @@ def export_snapshot(
     full = snapshot
     classifier, snapshot = _shrunk(full, entries) if entries is not None else (full.classifier(), full)
     specification, vocabulary = snapshot.specification, snapshot.vocabulary
+    if any(form.file.endswith(".onnx") for form in forms) and (
+        reason := too_large(specification, vocabulary, entries is not None)
+    ):
+        raise UsageError(
+            f"{reason}; export another form: --format torchscript, or fewer words: --shrink --vocabulary N"
+        )
     versions = installed_versions()
     metadata = {"recipe": snapshot.training.get("recipe"), "versions": versions}
     with bundles.publishing(out) as room:
@@ -220,9 +227,13 @@ def _shrinkage(
     metadata: Mapping[str, Any],
     texts: Sequence[str],
 ) -> Shrinkage:
-    """The shrunk forms in `room` and the answers of the shrunk snapshot to `texts`, beside the full one's."""
+    """The shrunk forms in `room` and the answers of the shrunk snapshot to `texts`, beside the full one's.
+
+    Without sizes where the full one is too large to be built.
+    """
     classifier = full.classifier()
-    sizes = {form.file: (len(form.build(classifier, metadata)), (room / form.file).stat().st_size) for form in forms}
+    built = [] if too_large(full.specification, full.vocabulary) else forms
+    sizes = {form.file: (len(form.build(classifier, metadata)), (room / form.file).stat().st_size) for form in built}
     entries = (len(full.vocabulary), len(shrunk.vocabulary))
     return Shrinkage(entries, sizes, agreement(full.reference()(texts), shrunk.reference()(texts)))
 
@@ -256,7 +267,8 @@ def _compare(
 ) -> list[parity.Comparison]:
     """Every form in `folder` against PyTorch: edge cases, every word of the vocabulary alone, and the real `texts`."""
     specification, vocabulary = classifier.specification, classifier.vocabulary
-    cases = [*edge_cases(vocabulary, specification.max_tokens), *vocabulary_cases(vocabulary, 1), *texts]
+    real_texts = [clean(text) for text in texts]  # a graph is given nothing else; U+0000 would end a string there
+    cases = [*edge_cases(vocabulary, specification.max_tokens), *vocabulary_cases(vocabulary, 1), *real_texts]
     shares = snapshot.shares_reference() if any(form.explains for form in forms) else None
     sizes = snapshot.sizes_reference()
     expected = parity.expect(snapshot.reference(), specification, vocabulary, cases, shares, sizes)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from export.bundle import Bundle
+from export.text import is_blank
 from toolchain.errors import UsageError
 from toolchain.files.outputs import Product, check
 from toolchain.files.tables import ReadOptions
@@ -350,7 +351,8 @@ def _shown(survey: Survey, rows: Sequence[ScoredRow], caption: str, explainer: E
 
 def _explained(survey: Survey, rows: Sequence[ScoredRow], explainer: Explainer) -> dict[int, Sequence[Piece]]:
     """By line, the texts that were kept whole, cut at their tokens; none that gets another answer than the file has."""
-    whole = {row.line: row.text for row in rows if row.text is not None and len(row.text) <= KEPT_TEXT}
+    texts = {row.line: row.text for row in rows if row.text is not None}
+    whole = {line: text for line, text in texts.items() if len(text) <= KEPT_TEXT and not is_blank(text)}
     answers = {row.line: survey.labels[row.best] for row in rows}
     explanations = zip(whole, explainer.explain(list(whole.values())), strict=True)
     return {line: found.pieces for line, found in explanations if found.label == answers[line]}

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from export.bundle import Bundle, open_bundle
 from export.selfcheck import open_for_scoring
@@ -11,8 +11,13 @@ from export.sessions import run_text
 from export.text import Tokenizer, clean
 from toolchain.errors import UsageError
 from toolchain.files.records import MAX_ROW_BYTES
-from toolchain.scoring.scorer import CPU_LIMITS, find_bundle, plan_batches
+from toolchain.scoring import processes
+from toolchain.scoring.scorer import BOX, CPU_LIMITS, find_bundle, plan_batches
+from toolchain.scoring.texts import require_content
 from toolchain.scoring.word_shares import WordShare, explain_model, label_shares, strongest_words
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 
 class Piece(NamedTuple):
@@ -69,22 +74,42 @@ def read_text(stream: BinaryIO) -> str:
 class Explainer:
     """Explains texts with a bundle that holds `model.explain.onnx`; without a bundle it takes that of `find_bundle`.
 
-    `model` is the form's file. Raises `UsageError` where the bundle has no such form, and
-    `export.bundle.InvalidBundle` where it is missing or damaged.
+    In a child that was forked it opens its session anew; a pickle opens the bundle where it is read. `model` is the
+    form's file. Raises `UsageError` where the bundle has no such form, and `export.bundle.InvalidBundle` where it is
+    missing or damaged.
     """
 
     def __init__(self, bundle: str | Path | Bundle | None = None) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle or find_bundle()))
         self.labels = self.bundle.specification.labels
         self.model = explain_model(self.bundle).name
-        self._session = open_for_scoring(self.bundle, self.model)
+        self._opened: onnxruntime.InferenceSession | None = open_for_scoring(self.bundle, self.model)
+        processes.register(self)
 
     def explain(self, texts: Sequence[str]) -> list[Explanation]:
-        """One explanation a text, in order. Beside what it returns it holds one batch of texts and arrays."""
+        """One explanation a text, in order. Beside what it returns it holds one batch of texts and arrays.
+
+        Raises `UsageError` that names the text which is no string, or blank.
+        """
+        require_content(texts)
         explanations: dict[int, Explanation] = {}
         for batch in plan_batches([len(clean(text).encode()) for text in texts], CPU_LIMITS):
             explanations |= zip(batch, self._explain_batch([texts[index] for index in batch]), strict=True)
         return [explanations[index] for index in range(len(texts))]
+
+    def forget_session(self) -> None:
+        """In a child that was forked: the session is the parent's; the next text opens another."""
+        if self._opened:
+            processes.leave_alone(self._opened)
+        self._opened = None
+
+    @property
+    def _session(self) -> "onnxruntime.InferenceSession":
+        self._opened = self._opened or open_for_scoring(self.bundle, self.model)
+        return self._opened
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self.bundle.folder.absolute(), self.bundle.folder == BOX, self.bundle.identity)
 
     def _explain_batch(self, texts: Sequence[str]) -> Iterator[Explanation]:
         names = ["probabilities", "tokens", "unknown", "words", "shares", "start"]
@@ -106,6 +131,14 @@ class Explainer:
                 words=tuple(map(WordShare, read, own_shares)),
                 pieces=tuple(_pieces(text, self.bundle.specification.tokenizer, own_shares)),
             )
+
+
+def _reopened(folder: Path, from_box: bool, identity: str) -> Explainer:
+    """An explainer out of a pickle. Raises `UsageError` where another bundle has taken the place of its own."""
+    bundle = open_bundle(BOX if from_box else folder)
+    if bundle.identity != identity:
+        raise UsageError(f"{bundle.folder}: not the bundle that this Explainer was pickled with; pickle it anew")
+    return Explainer(bundle)
 
 
 def _pieces(text: str, tokenizer: Tokenizer, shares: Sequence[float]) -> Iterator[Piece]:

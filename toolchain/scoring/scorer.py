@@ -1,11 +1,13 @@
 """`Scorer`: a bundle as a function from texts to labels, without torch. Batches by length, over worker threads."""
 
+import os
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +15,14 @@ from numpy.typing import NDArray
 from export.bundle import Bundle, open_bundle
 from export.selfcheck import open_for_scoring
 from export.sessions import choose_provider, cores, run_text
-from export.text import clean
 from toolchain.errors import UsageError
 from toolchain.measures.drift import bundle_reference
+from toolchain.scoring import processes
+from toolchain.scoring.texts import require_content, require_strings
 from toolchain.scoring.word_shares import WordShare, explain_model, label_shares, strongest_words
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 GENERAL = "model.onnx"
 CPU = "model.cpu.onnx"
@@ -76,6 +82,9 @@ class Scorer:
     `explain` is to name as many of the strongest words of every text for its label, and as many against it; that takes
     the bundle's `model.explain.onnx`, on the CPU.
 
+    In a child that was forked it opens its session anew when it is first used, which an accelerator does not allow:
+    there it raises `UsageError`. A pickle holds the bundle's folder and identity, and opens them where it is read.
+
     Raises `export.bundle.InvalidBundle` on a bundle that is missing or damaged, `export.sessions.RuntimeUnavailable`
     where the provider cannot be had, `export.selfcheck.WrongAnswers` where the runtime does not reproduce the bundle's
     vectors, and `UsageError` where the bundle lacks the form that is asked for.
@@ -91,6 +100,7 @@ class Scorer:
         threads: int | None = None,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle or find_bundle()))
+        self._asked = (provider, provider_options, precision, explain, threads)
         self.identity = self.bundle.identity
         self.labels = self.bundle.specification.labels
         self.reference = bundle_reference(self.bundle)
@@ -101,10 +111,11 @@ class Scorer:
         self.provider = choose_provider(self.bundle.file(text_model), provider)
         on_cpu = self.provider == "cpu"
         self.model = self._choose_explaining(on_cpu, precision) if explain else self._choose_model(on_cpu, precision)
-        per_operator = 1 if on_cpu else 0
-        self._session = open_for_scoring(self.bundle, self.model, self.provider, per_operator, provider_options)
         self._limits = CPU_LIMITS if on_cpu else ACCELERATOR_LIMITS
-        self._workers = ThreadPoolExecutor((threads or cores()) if on_cpu else 1, thread_name_prefix="scorer")
+        self._process = os.getpid()
+        self._opening = threading.Lock()
+        self._opened: _Opened | None = self._open()
+        processes.register(self)
 
     @property
     def name(self) -> str:
@@ -116,8 +127,13 @@ class Scorer:
         return f"in the box ({training['recipe']} trained on {training['data']}), {self.model}"
 
     def score(self, texts: Sequence[str]) -> list[Prediction]:
-        """One prediction a text, in order. A text without a token gets the answer of the empty text."""
-        scores = self.submit(texts).result()
+        """One prediction a text, in order.
+
+        Raises `UsageError` that names the text which is no string, or blank: white space and U+0000 alone say nothing.
+        A text of which the tokenizer keeps nothing (`...` where marks are dropped) has `tokens` 0 and the answer of the
+        zero state.
+        """
+        scores = self.submit(require_content(texts)).result()
         return [
             Prediction(self.labels[best], row[best], tuple(row), tokens, unknown)
             for best, row, tokens, unknown in zip(
@@ -132,17 +148,49 @@ class Scorer:
     def submit(self, texts: Sequence[str]) -> "PendingScores":
         """Start scoring and give a handle; several may be under way at once, and their batches keep every core busy.
 
-        The batches depend on `texts` alone, so the same texts always give the same bits on one machine.
+        The batches depend on `texts` alone, so the same texts always give the same bits on one machine. A blank text
+        gets the answer of the zero state: whoever rejects it has done so. Raises `UsageError` that names the text which
+        is no string.
         """
-        texts = [clean(text) for text in texts]
+        texts = require_strings(texts)
         batches = plan_batches([len(text.encode()) for text in texts], self._limits)
+        with self._opening:
+            self._opened = opened = self._opened or self._open()
         # The longest texts go first, so that no thread is left alone with one at the end.
-        pending = [(batch, self._workers.submit(self._run, [texts[i] for i in batch])) for batch in reversed(batches)]
+        pending = [
+            (batch, opened.workers.submit(self._run, opened.session, [texts[i] for i in batch]))
+            for batch in reversed(batches)
+        ]
         return PendingScores(len(texts), len(self.labels), pending)
 
     def close(self) -> None:
         """End the worker threads; batches that have not begun are dropped."""
-        self._workers.shutdown(cancel_futures=True)
+        if self._opened:
+            self._opened.workers.shutdown(cancel_futures=True)
+
+    def forget_session(self) -> None:
+        """In a child that was forked: the session and its threads are the parent's; the next text opens others."""
+        if self._opened:
+            processes.leave_alone(self._opened)
+        self._opened = None
+        self._opening = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self.bundle.folder.absolute(), self.bundle.folder == BOX, self.identity, self._asked)
+
+    def _open(self) -> "_Opened":
+        _, provider_options, _, _, threads = self._asked
+        on_cpu = self.provider == "cpu"
+        if not on_cpu and os.getpid() != self._process:
+            raise UsageError(
+                f"this Scorer was opened on {self.provider} before a fork, after which {self.provider} cannot be used; "
+                "open it in the child"
+            )
+        per_operator = 1 if on_cpu else 0
+        return _Opened(
+            open_for_scoring(self.bundle, self.model, self.provider, per_operator, provider_options),
+            ThreadPoolExecutor((threads or cores()) if on_cpu else 1, thread_name_prefix="scorer"),
+        )
 
     def __enter__(self) -> "Scorer":
         return self
@@ -172,9 +220,9 @@ class Scorer:
             raise UsageError(f"--explain goes with --precision fp32, not {precision}")
         return explain_model(self.bundle).name
 
-    def _run(self, texts: list[str]) -> Scores:
+    def _run(self, session: "onnxruntime.InferenceSession", texts: list[str]) -> Scores:
         names = ["probabilities", "tokens", "unknown", *(["words", "shares", "start"] if self.explain else [])]
-        probabilities, tokens, unknown, *more = run_text(self._session, names, texts)
+        probabilities, tokens, unknown, *more = run_text(session, names, texts)
         best = probabilities.argmax(axis=1)
         strongest = self._strongest(best, *more) if self.explain else ()
         return Scores(best, probabilities, tokens, unknown, strongest)
@@ -193,6 +241,22 @@ class Scorer:
         ]
 
 
+class _Opened(NamedTuple):
+    """What belongs to one process."""
+
+    session: "onnxruntime.InferenceSession"
+    workers: ThreadPoolExecutor
+
+
+def _reopened(folder: Path, from_box: bool, identity: str, asked: tuple[Any, ...]) -> Scorer:
+    """A scorer out of a pickle. Raises `UsageError` where another bundle has taken the place of its own."""
+    scorer = Scorer(BOX if from_box else folder, *asked)
+    if scorer.identity != identity:
+        scorer.close()
+        raise UsageError(f"{scorer.bundle.folder}: not the bundle that this Scorer was pickled with; pickle it anew")
+    return scorer
+
+
 @dataclass(frozen=True)
 class PendingScores:
     """Scores under way."""
@@ -200,9 +264,17 @@ class PendingScores:
     count: int
     classes: int
     batches: Sequence[tuple[list[int], Future[Scores]]]
+    process: int = field(default_factory=os.getpid)
 
     def result(self) -> Scores:
-        """Wait for every batch and put the texts' order back."""
+        """Wait for every batch and put the texts' order back.
+
+        Raises `UsageError` in a child that was forked meanwhile: there nobody works on them.
+        """
+        if os.getpid() != self.process:
+            raise UsageError(
+                "these scores are under way in the process that this one was forked from; submit them here"
+            )
         probabilities = np.empty((self.count, self.classes), np.float32)
         tokens = np.empty(self.count, np.int64)
         unknown = np.empty(self.count, np.int64)
