@@ -102,6 +102,11 @@ def open_bundle(folder: Path) -> Bundle:
     """
     path = folder / MANIFEST
     if not path.is_file():
+        if any(folder.glob("*.pt")):
+            raise InvalidBundle(
+                f"{folder}: a snapshot, not a bundle; export it, and name the bundle: "
+                f"toolchain export --snapshot {folder} --out bundle"
+            )
         raise InvalidBundle(f"{folder}: no bundle here; make one: toolchain export --format all --out {folder}")
     if path.stat().st_size > _MAX_MANIFEST_BYTES:
         raise InvalidBundle(f"{path}: larger than {_MAX_MANIFEST_BYTES} bytes; not a manifest")

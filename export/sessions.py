@@ -49,9 +49,25 @@ def runtime_version() -> str:
 def installed_providers() -> list[str]:
     """The short names (`cpu`, `cuda`) of the providers that the installed ONNX Runtime was built with.
 
-    Being listed does not mean that a session can be built on it; `open_session` finds out.
+    Being listed does not mean that a session can be built on it; `open_session` finds out. Azure's is left out: it
+    calls a service and runs no model.
     """
-    return [name.removesuffix(_SUFFIX).lower() for name in _onnxruntime().get_available_providers()]
+    return [name for name in _full_names(_onnxruntime()) if name != "azure"]
+
+
+def require_provider(name: str) -> None:
+    """Raise `RuntimeUnavailable` where the provider `name` is not installed, with what to install."""
+    installed = installed_providers()
+    if name != "auto" and name not in installed:
+        way_out = "; for an NVIDIA GPU: pip install 'toolchain[gpu]'" if name == "cuda" else ""
+        raise RuntimeUnavailable(
+            f"the provider {name!r} is not installed; installed: {', '.join(installed)}, and auto{way_out}"
+        )
+
+
+def _full_names(ort: Any) -> dict[str, str]:
+    """`cpu` -> `CPUExecutionProvider`, and so on."""
+    return {name.removesuffix(_SUFFIX).lower(): name for name in ort.get_available_providers()}
 
 
 def open_session(
@@ -64,9 +80,9 @@ def open_session(
     session: ONNX Runtime itself only logs a line and uses the CPU.
     """
     ort = _onnxruntime()
-    names = {name.removesuffix(_SUFFIX).lower(): name for name in ort.get_available_providers()}
+    names = _full_names(ort)
     if provider not in names:
-        raise RuntimeUnavailable(f"the provider {provider!r} is not installed; installed: {', '.join(names)}, and auto")
+        require_provider(provider)
     full_name = names[provider]
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = threads
@@ -104,7 +120,11 @@ def _require_work(ort: Any, name: str, provider: tuple[str, Mapping[str, str]]) 
 
 
 def choose_provider(model: Path | bytes, provider: str) -> str:
-    """`auto` is `cuda` where a session of `model` can be built on it, else `cpu`; any other name is itself."""
+    """`auto` is `cuda` where a session of `model` can be built on it, else `cpu`; any other name is itself.
+
+    Raises `RuntimeUnavailable` where the provider is not installed.
+    """
+    require_provider(provider)
     if provider != "auto":
         return provider
     if "cuda" in installed_providers():

@@ -10,14 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import torch
 
 from toolchain.cli.app import app
 from toolchain.models.snapshot import FILE, Snapshot
+from toolchain.scoring.scorer import BOX
 
 COMMANDS = ("train", "evaluate", "import", "export", "verify", "score", "inspect", "doctor")
 ROOT = Path(__file__).parents[2]
+PLAIN_PROVIDERS = ["AzureExecutionProvider", "CPUExecutionProvider"]  # of the ordinary package
 
 
 @dataclass(frozen=True)
@@ -284,6 +287,34 @@ def test_a_provider_that_is_not_installed_is_answered_with_those_that_are(
     line = error_line(run(command, *arguments[command], "--provider", "warp"))
     assert "the provider 'warp' is not installed; installed: " in line
     assert "cpu" in line.split("installed: ")[1]
+
+
+def test_cuda_that_is_not_installed_comes_with_what_to_install(
+    run: Run, reviews: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: PLAIN_PROVIDERS)
+    line = error_line(run("score", reviews, "--bundle", BOX, "--provider", "cuda"))
+    assert "'cuda' is not installed; installed: cpu, and auto; for an NVIDIA GPU: pip install 'toolchain[gpu]'" in line
+
+
+def test_a_snapshot_given_as_a_bundle_is_named(run: Run, reviews: Path, snapshot_folder: Path) -> None:
+    line = error_line(run("score", reviews, "--bundle", snapshot_folder))
+    assert (
+        f"a snapshot, not a bundle; export it, and name the bundle: toolchain export --snapshot {snapshot_folder}"
+        in line
+    )
+
+
+def test_a_confidence_in_percent_is_refused_with_what_is_expected(run: Run, reviews: Path) -> None:
+    line = error_line(run("score", reviews, "--bundle", BOX, "--min-confidence", "60"))
+    assert "--min-confidence 60: expected a number from 0 to 1, such as 0.6" in line
+
+
+@pytest.mark.parametrize("command", ["predict", "explain"])
+def test_a_file_given_as_a_text_is_named(run: Run, reviews: Path, command: str) -> None:
+    line = error_line(run(command, reviews))
+    assert f"{reviews}: a file, not a text" in line
+    assert "toolchain score FILE" in line
 
 
 # --- training and exporting ------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ def explain(
     """
     from toolchain.scoring.explainer import read_text
 
+    options.refuse_file_names(texts, "explain the rows of a file: toolchain score FILE --explain 3")
     print_explanations([read_text(sys.stdin.buffer) if text == "-" else text for text in texts], bundle, as_json)
 
 

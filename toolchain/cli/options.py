@@ -5,6 +5,7 @@ import csv
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
@@ -25,6 +26,8 @@ Tokenizer = Literal["attached", "isolated", "dropped", "characters"]
 
 MAX_ROW_BYTES = 16 * 2**20
 """That of `toolchain.files.records`, which `--help` does not load."""
+
+_LONGEST_NAME = 255  # of a file, in characters
 
 Quiet = Annotated[
     bool,
@@ -235,6 +238,13 @@ def label_names(option: str, value: str) -> tuple[str, ...]:
             what = "holds a line break" if name else "is empty"
             raise UsageError(f"{option} {quoted(value)}: a name {what}; write them on one line, as neg,pos")
     return stripped
+
+
+def refuse_file_names(texts: Sequence[str], way_out: str) -> None:
+    """Raise `UsageError` where a text is the name of a file that exists: it was hardly meant to be read itself."""
+    for text in texts:
+        if text != "-" and len(text) < _LONGEST_NAME and Path(text).is_file():
+            raise UsageError(f"{text}: a file, not a text; {way_out}")
 
 
 def key_value(option: str) -> tuple[str, str]:

@@ -32,6 +32,7 @@ def predict(
     """
     from toolchain.scoring.scorer import Scorer
 
+    options.refuse_file_names(texts or [], "for the rows of a file: toolchain score FILE")
     if explain:
         from toolchain.cli.explain import print_explanations
 

@@ -49,9 +49,7 @@ def score(
     min_confidence: Annotated[
         float | None,
         typer.Option(
-            min=0,
-            max=1,
-            help="Add a field abstain: true where the confidence is below this.",
+            help="Add a field abstain: true where the confidence is below this, from 0 to 1.",
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,

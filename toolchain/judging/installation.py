@@ -10,7 +10,14 @@ from toolchain import __version__
 _EXTRAS = {
     "scoring": ("toolchain[cpu]", ("onnxruntime", "onnxruntime-gpu"), 1),
     "training and export": ("toolchain[train]", ("torch", "torchtext", "onnx"), 3),
+    "Parquet": ("toolchain[parquet]", ("pyarrow",), 1),
+    "reports": ("toolchain[report]", ("jinja2", "vl-convert-python"), 2),
+    "Ray": ("toolchain[ray]", ("ray",), 1),
 }
+"""A purpose -> the extra that brings it, its packages, and how many of these it needs."""
+
+_NEEDED = ("scoring",)
+"""Without these nothing works. The others are for those who want them."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,8 @@ def examine() -> list[Finding]:
         if len(versions) >= needed:
             findings.append(Finding(purpose, listed, True))
         else:
-            findings.append(Finding(purpose, f"{listed or 'not installed'}; install it: pip install '{extra}'", False))
+            missing = f"{listed or 'not installed'}; install it: pip install '{extra}'"
+            findings.append(Finding(purpose, missing, False if purpose in _NEEDED else None))
     if all(_version(package) for package in _EXTRAS["scoring"][1]):
         clash = "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; uninstall one"
         findings.append(Finding("conflict", clash, False))

@@ -72,6 +72,8 @@ class Options(ReadOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         LabelMap.parse(self.label_map)
+        if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
+            raise UsageError(f"--min-confidence {self.min_confidence:g}: expected a number from 0 to 1, such as 0.6")
         if self.drop and (self.keep or self.id_column):
             raise UsageError(
                 f"--drop and {'--keep' if self.keep else '--id-column'}: name the columns that stay, or those that go"

@@ -1,5 +1,6 @@
 """`toolchain score --engine ray` without a cluster: what is refused, and how."""
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -48,3 +49,12 @@ def test_the_local_engine_does_without_ray(source: Path, tmp_path: Path) -> None
     ended = score(source, "-o", tmp_path / "out.csv", before="sys.modules['ray'] = None")
     assert ended.returncode == 0, ended.stderr
     assert (tmp_path / "out.csv").read_text(encoding="utf-8").startswith("text,prediction,confidence\n")
+
+
+def test_an_address_where_nobody_answers_is_one_line_and_soon(source: Path) -> None:
+    with socket.socket() as nobody:  # bound, so that the port is free and nobody else takes it
+        nobody.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        done = score(source, "--engine", "ray", "--address", address)
+    assert done.returncode == 2
+    assert f"--address {address}: nobody answers there" in done.stderr.splitlines()[-1]

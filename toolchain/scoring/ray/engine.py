@@ -8,6 +8,7 @@ offset, scores it and writes it as a shard (`toolchain.scoring.ray.shards`).
 import logging
 import os
 import pickle
+import socket
 import tempfile
 import uuid
 import warnings
@@ -54,6 +55,8 @@ from toolchain.scoring.ray.shards import (
 from toolchain.scoring.rendering import Rows
 from toolchain.scoring.scorer import Scorer
 from toolchain.scoring.windows import Options, Plan, begin, finish, open_records
+
+_PATIENCE = 5.0  # seconds until somebody has to answer at --address
 
 Progress = Callable[[float, float, int], None]
 """Files done (with fractions), files in all, rows done."""
@@ -185,6 +188,7 @@ def connected(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it is our messages that are for the user
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    _require_answer(address)
     try:
         if address is None:
             try:
@@ -204,6 +208,20 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str | None) -> None:
+    """Raise `UsageError` where nobody listens at `HOST:PORT` or `ray://HOST:PORT`; Ray would try for a minute."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"--address {address}: nobody answers there ({_one_line(error)}); start a cluster (ray start --head), or "
+            "take this machine: --address local"
+        ) from error
 
 
 @contextmanager
