@@ -28,7 +28,7 @@ setup: $(READY)  ## make the environment
 # Most modules are never imported; those that are get their bytecode then.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,train,parquet,ray,report,tensorboard,docs,dev,examples]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,train,parquet,files,ray,report,tensorboard,docs,dev,examples]'
 	touch $@
 
 demo: $(READY)  ## train on the embedded sample, export, verify, score, and show the results

@@ -13,6 +13,7 @@ import toolchain.scoring.job
 from tests.conftest import score_command
 from toolchain.errors import UsageError
 from toolchain.files.csv_records import CsvReader
+from toolchain.files.dialect import Dialect
 from toolchain.files.json_records import JsonlReader
 from toolchain.scoring.job import Interrupted, Options, Summary, preview_file, score_file
 from toolchain.scoring.rendering import Appended, render_header, row_renderer, select_columns
@@ -84,7 +85,7 @@ def test_labels_and_values_that_need_quotes_get_them(kept: tuple[str, ...]) -> N
     )
     appended = Appended(labels, probabilities=True, min_confidence=0.6)
     for reader in (
-        CsvReader(io.BytesIO(b'text;n\n"a;b";1\nb;2\nc;3\n'), "in.csv", delimiter=";"),
+        CsvReader(io.BytesIO(b'text;n\n"a;b";1\nb;2\nc;3\n'), "in.csv", dialect=Dialect(";")),
         JsonlReader(
             io.BytesIO(b'{"text": "a;b", "n": "1"}\n{"text": "b", "n": "2"}\n{"text":"c","n": "3"}\n'), "in.jsonl"
         ),

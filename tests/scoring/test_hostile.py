@@ -172,11 +172,11 @@ def test_a_row_limit_rejects_what_is_over_it(bundle: Path, tmp_path: Path) -> No
     assert rejected(tmp_path / "out.csv.rejected.jsonl") == [(3, "longer than 2048 bytes, the limit for a row")]
 
 
-def test_an_unclosed_quote_on_line_3_costs_line_3(bundle: Path, tmp_path: Path) -> None:
+def test_an_unclosed_quote_on_line_3_costs_line_3_where_quotes_quote(bundle: Path, tmp_path: Path) -> None:
     source, output = tmp_path / "in.csv", tmp_path / "out.csv"
-    source.write_bytes(b'text,n\nfirst,1\n"open,2\n' + b"".join(b"film %d,3\n" % n for n in range(5000)))
+    source.write_bytes(b'text,n\n"first",1\n"open,2\n' + b"".join(b"film %d,3\n" % n for n in range(5000)))
     assert score(bundle, source, "-o", output).status == 0
-    assert texts(output.read_bytes()) == ["first", *(f"film {number}" for number in range(5000))]
+    assert texts(output.read_bytes()) == ['"first"', *(f"film {number}" for number in range(5000))]
     assert [line for line, _ in rejected(tmp_path / "out.csv.rejected.jsonl")] == [3]
 
 

@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import gzip
 import json
 import os
 import subprocess
@@ -287,9 +288,13 @@ def test_a_damaged_page_keeps_what_was_before(scorer: Scorer, source: Path) -> N
         (("in.parquet", "out.csv"), Options(), "is scored into Parquet, not .*out.csv"),
         (("in.parquet", "-"), Options(), "is scored into Parquet, not -"),
         (("in.csv", "out.parquet"), Options(), "in.csv: is scored into CSV, not .*out.parquet"),
-        (("in.parquet.gz", "in.scored.parquet.gz"), Options(), r"in\.parquet\.gz: Parquet is compressed inside"),
+        (("in.parquet.gz", "out.parquet"), Options(), r"in\.parquet\.gz: Parquet is compressed inside"),
         (("in.parquet", "out.parquet.gz"), Options(), r"out\.parquet\.gz: Parquet is compressed inside"),
-        (("renamed.csv", "out.csv"), Options(), "is Parquet; expected a file with a name that ends in .parquet"),
+        (
+            ("renamed.csv", "out.csv"),
+            Options(),
+            "is scored into Parquet, not .*out.csv; name a file that ends in .parquet",
+        ),
         (("in.parquet", "out.parquet"), Options(text_column="gone"), "no column 'gone'; it has: id, text, ns"),
         (("in.parquet", "out.parquet"), Options(text_column="nested.gone"), "no column 'nested.gone'"),
         (("in.parquet", "out.parquet"), Options(text_column="id.x"), "no column 'id.x'"),
@@ -300,9 +305,9 @@ def test_a_damaged_page_keeps_what_was_before(scorer: Scorer, source: Path) -> N
 def test_wrong_use_is_named(
     names: tuple[str, str], options: Options, message: str, scorer: Scorer, source: Path
 ) -> None:
-    for name in ("in.parquet.gz", "renamed.csv"):
-        source.with_name(name).write_bytes(source.read_bytes())
-    source.with_name("in.csv").write_text("text\nfine\n", encoding="utf-8")
+    source.with_name("renamed.csv").write_bytes(source.read_bytes())
+    source.with_name("in.parquet.gz").write_bytes(gzip.compress(source.read_bytes()))
+    source.with_name("in.csv").write_bytes(b"text\na film\n")
     before = sorted(source.parent.iterdir())
     given, output = (name if name == "-" else str(source.with_name(name)) for name in names)
     with pytest.raises(UsageError, match=message):

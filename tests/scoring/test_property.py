@@ -105,7 +105,7 @@ def score(scorer: Scorer, name: str, head: bytes, lines: list[Line]) -> tuple[by
     with tempfile.TemporaryDirectory() as folder:
         source, output = Path(folder) / name, Path(folder) / f"out-{name}"
         source.write_bytes(head + b"".join(line.raw for line in lines))
-        summary = score_file(scorer, str(source), str(output), Options(text_column="text"))
+        summary = score_file(scorer, str(source), str(output), Options(text_column="text", encoding="utf-8"))
         rejects = [json.loads(x) for x in Path(summary.rejects).read_bytes().splitlines()] if summary.rejects else []
         assert summary.rows == summary.scored + summary.rejected
         assert summary.rejected == len(rejects)

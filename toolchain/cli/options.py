@@ -61,7 +61,7 @@ READ_BY: Mapping[str, tuple[Any, Any]] = {
         Annotated[
             str | None,
             typer.Option(
-                help="Of the input, such as latin-1. Default: UTF-8, or UTF-16 by its mark.", rich_help_panel=INPUT
+                help="Of the input, such as cp1252. Default: UTF-8, or what its mark says.", rich_help_panel=INPUT
             ),
         ],
         None,
@@ -69,12 +69,60 @@ READ_BY: Mapping[str, tuple[Any, Any]] = {
     "delimiter": (
         Annotated[
             str | None,
-            typer.Option(help="Of a CSV: , ; | or \\t. Default: found in its header.", rich_help_panel=INPUT),
+            typer.Option(
+                help="Of a CSV: a character, tab, or a code such as '\\x01'. Default: found out.", rich_help_panel=INPUT
+            ),
+        ],
+        None,
+    ),
+    "quoting": (
+        Annotated[
+            Literal["auto", "minimal", "none"],
+            typer.Option(help="Whether quotes in a CSV quote, or are plain characters: none.", rich_help_panel=INPUT),
+        ],
+        "auto",
+    ),
+    "escape": (
+        Annotated[
+            Literal["auto", "double", "backslash"],
+            typer.Option(help="What makes a quote in a quoted field of a CSV one of its text.", rich_help_panel=INPUT),
+        ],
+        "auto",
+    ),
+    "no_header": (
+        Annotated[
+            bool,
+            typer.Option(
+                "--no-header",
+                help="Line 1 of a CSV is a row; its columns are named by number: --text-column 2.",
+                rich_help_panel=INPUT,
+            ),
+        ],
+        False,
+    ),
+    "skip_lines": (
+        Annotated[
+            int | None,
+            typer.Option(min=0, help="Lines of title above the header. Default: found out.", rich_help_panel=INPUT),
+        ],
+        None,
+    ),
+    "comment": (
+        Annotated[
+            str | None,
+            typer.Option(metavar="MARK", help="Lines of a CSV that begin with it are no rows.", rich_help_panel=INPUT),
+        ],
+        None,
+    ),
+    "sheet": (
+        Annotated[
+            str | None,
+            typer.Option(metavar="NAME", help="Of an Excel workbook. Default: the first.", rich_help_panel=INPUT),
         ],
         None,
     ),
 }
-"""How a file of rows is read: fields of `toolchain.files.tables.ReadOptions`, each as an option and its default."""
+"""How a file of rows is read: what makes `toolchain.files.tables.ReadOptions`, each as an option and its default."""
 
 READING: "ReadOptions" = cast(Any, None)
 """The default of a command's parameter `reading`, which stands for the options that `reads_rows` puts there."""
@@ -96,9 +144,9 @@ def reads_rows(command: Callable[..., None]) -> Callable[..., None]:
     def run(**values: Any) -> None:
         from toolchain.files.tables import ReadOptions
 
-        given = {option: values.pop(option) for option in READ_BY}
-        if given["delimiter"] is not None:
-            given["delimiter"] = given["delimiter"].replace("\\t", "\t")
+        given: dict[str, Any] = {option: values.pop(option) for option in READ_BY}
+        given["header"] = not given.pop("no_header")
+        given |= {option: None for option in ("quoting", "escape") if given[option] == "auto"}
         command(**values, reading=ReadOptions(**given))
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

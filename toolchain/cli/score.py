@@ -163,8 +163,9 @@ def score(
     """Score review files: the rows as they are, with `prediction` and `confidence` behind them.
 
     reviews.csv becomes reviews.scored.csv; rows that cannot be scored go to reviews.csv.rejected.jsonl. A run that was
-    killed continues when it is started again. Files that end in .gz, .bz2, .xz or .zst are read and written packed.
-    A Parquet file becomes one, its columns and types untouched.
+    killed continues when it is started again. What a file is (packed, a CSV and its dialect, JSON, Excel, Parquet) is
+    found out and said. A name that ends in .gz, .bz2, .xz or .zst is written packed. A Parquet file becomes one, its
+    columns and types untouched.
 
     Examples:
     toolchain score reviews.csv

@@ -16,6 +16,8 @@ def print_summary(summary: Summary) -> None:
         f"{summary.rows:,} rows: {summary.scored:,} scored, {summary.rejected:,} rejected in {summary.seconds:.1f} s "
         f"({rate:,.0f} rows/s)" + (f", {summary.resumed:,} of them from an interrupted run" if summary.resumed else "")
     )
+    read = "; ".join([f"text column {summary.text_column!r}", *summary.found])
+    say(escape(f"read: {read}"))
     say(escape(f"labels: {labels or 'none'}; {summary.unknown / max(1, summary.tokens):.1%} unknown words"))
     say(escape(f"output: {'standard output' if summary.output == '-' else summary.output}"))
     if summary.rejects:
@@ -46,6 +48,7 @@ def print_preview(preview: Preview, model: str) -> None:
         "input": preview.input,
         "format": preview.format,
         "columns": ", ".join(preview.columns) or "none",
+        **({"found out": "; ".join(preview.found)} if preview.found else {}),
         "text column": preview.text_column,
         **({"label column": preview.label_column} if preview.label_column else {}),
         "output": "standard output" if preview.output == "-" else preview.output,

@@ -11,7 +11,7 @@ from typing import Any
 from export.text import clean, is_blank
 from toolchain.corpus.imdb import imdb_folder, is_imdb
 from toolchain.errors import UsageError
-from toolchain.files.records import LABEL_COLUMNS, TEXT_COLUMNS, Reader, find_column
+from toolchain.files.records import LABEL_COLUMNS, Reader, find_column, find_text_column
 from toolchain.files.tables import ReadOptions, open_table
 from toolchain.measures.labels import LabelMap, label_name, why_no_label
 
@@ -127,7 +127,7 @@ def read_reviews(path: Path, source: Source | None = None) -> Reviews:
     source = source or Source(str(path))
     with ExitStack() as stack:
         reader = source.open(path, stack)
-        text_column = find_column(reader, source.text_column, TEXT_COLUMNS, "--text-column NAME")
+        text_column = find_text_column(reader, source.text_column)[0]
         label_column = find_column(reader, source.label_column, LABEL_COLUMNS, "--label-column NAME")
         text_of, label_of = reader.text_getter(text_column), reader.getter(label_column)
         group_of = None
@@ -169,7 +169,7 @@ def read_texts_with_labels(source: Source) -> list[tuple[str, str | None]]:
     label_map = LabelMap.parse(source.label_map)
     with ExitStack() as stack:
         reader = source.open(source.data, stack)
-        text_of = reader.text_getter(find_column(reader, source.text_column, TEXT_COLUMNS, "--text-column NAME"))
+        text_of = reader.text_getter(find_text_column(reader, source.text_column)[0])
         label_of = _label_getter(reader, source.label_column)
         rows = [(text_of(record.fields), label_name(label_of(record.fields))) for record in reader]
     return [(clean(text), label and label_map(label)) for text, label in rows if isinstance(text, str)]
@@ -205,7 +205,7 @@ def _label_getter(reader: Reader, label_column: str | None) -> Callable[[Any], o
 def _read_texts(path: str | Path, source: Source) -> list[str]:
     with ExitStack() as stack:
         reader = source.open(path, stack)
-        text_of = reader.text_getter(find_column(reader, source.text_column, TEXT_COLUMNS, "--text-column NAME"))
+        text_of = reader.text_getter(find_text_column(reader, source.text_column)[0])
         texts = [text_of(record.fields) for record in reader]
     return [clean(text) for text in texts if isinstance(text, str)]
 

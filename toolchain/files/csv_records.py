@@ -1,16 +1,21 @@
-"""CSV files as records, byte for byte."""
+"""CSV files as records, byte for byte.
+
+A record that cannot be read is rejected whole, and so is what follows it up to where reading is certain again.
+"""
 
 import csv
-import sys
+import re
 from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
 
 from toolchain.errors import UsageError
+from toolchain.files.dialect import Dialect, whole_rows
 from toolchain.files.records import (
+    BOM,
+    DECODING,
     KEPT_OF_OVERLONG,
     MAX_ROW_BYTES,
-    TEXT_COLUMNS,
     Line,
     Reader,
     Record,
@@ -18,59 +23,88 @@ from toolchain.files.records import (
     utf8_error,
 )
 
-DELIMITERS = (",", "\t", ";", "|")
-
-# Files are decoded with this, so that a row with bytes that are not UTF-8 can still be cut into fields and named.
-_DECODING = "surrogateescape"
+# So much is read behind a broken record to find out where it ends.
+_SEARCHED_LINES = 200
+_SEARCHED_BYTES = 1 << 18
 
 
 class CsvReader(Reader):
-    """A CSV file with a header. Line ends may be `\\n`, `\\r\\n` or `\\r`, mixed, and stand in quoted fields."""
+    """A CSV file. Line ends may be `\\n`, `\\r\\n` or `\\r`, mixed, and stand in quoted fields."""
 
     format = "csv"
 
     def __init__(
-        self,
-        stream: BinaryIO,
-        name: str,
-        max_row_bytes: int = MAX_ROW_BYTES,
-        delimiter: str | None = None,
-        wanted: Sequence[str] = TEXT_COLUMNS,
+        self, stream: BinaryIO, name: str, max_row_bytes: int = MAX_ROW_BYTES, dialect: Dialect | None = None
     ) -> None:
-        """Without a `delimiter` it is the one under which the header has one of the `wanted` columns."""
         super().__init__(stream, name, max_row_bytes)
-        csv.field_size_limit(sys.maxsize)
+        self.dialect = dialect or Dialect()
+        self.delimiter = self.dialect.delimiter
+        self.found = self.dialect.found
+        self.has_header = self.dialect.header
+        self._plain = Dialect(self.delimiter, "none")
+        self._comment = self.dialect.comment.encode() if self.dialect.comment else None
+        self._spaced_quote = re.compile(rf'"[ \t]+(?={re.escape(self.delimiter)}|[\r\n]|$)')
         self._tail = b""
         self._ahead: deque[Line] = deque()
-        self.delimiter = delimiter or self._detect_delimiter(wanted)
         self._taken: list[Line] = []
+        above = self._skip_lines()
         self._parser = self._new_parser()
-        self.columns = self._read_header()
+        if self.dialect.header:
+            self.columns = self._read_header(above)
+        else:
+            self.header = above
+            self.columns = self._number_columns()
         self.start = (self._offset, self._line)
 
-    def _detect_delimiter(self, wanted: Sequence[str]) -> str:
-        if (line := self._next_line()) is None:
-            return DELIMITERS[0]
-        self._ahead.appendleft(line)
-        text = line.data.decode("utf-8", _DECODING).removeprefix("\ufeff")
-        for delimiter in DELIMITERS:
-            names = next(csv.reader([text], delimiter=delimiter), [])
-            if not {name.strip().lower() for name in wanted}.isdisjoint(name.strip().lower() for name in names):
-                return delimiter
-        return DELIMITERS[0]
+    def describe(self) -> Mapping[str, Any]:
+        """How the file is read, in plain values."""
+        named = ("quoting", "escape", "skip_lines", "comment", "header")
+        return {name: getattr(self.dialect, name) for name in named}
 
-    def _read_header(self) -> tuple[str, ...]:
+    def sample(self, column: str) -> Sequence[Any]:
+        """The column's cells in the first rows."""
+        place = self.columns.index(column)
+        return [row[place] for row in self.dialect.sample if len(row) == len(self.columns)]
+
+    def _skip_lines(self) -> bytes:
+        """What stands above the header."""
+        skipped = []
+        for _ in range(self.dialect.skip_lines):
+            if (line := self._next_line()) is not None:
+                skipped.append(line)
+        while self._comment and (line := self._next_line()) is not None:
+            if not line.data.removeprefix(BOM).startswith(self._comment):
+                self._ahead.appendleft(line)
+                break
+            skipped.append(line)
+        return self._record(skipped, {}, None).raw if skipped else b""
+
+    def _number_columns(self) -> tuple[str, ...]:
+        """Names for columns that have none: `1`, `2` …"""
+        if (line := self._next_line()) is None:
+            raise UsageError(f"{self.name}: the file is empty; expected rows")
+        refuse_other_encodings(line.data, self.name)
+        if not self.header and line.data.startswith(BOM):
+            self.header = self._record([Line(BOM, len(BOM))], {}, None).raw
+            self._line -= 1
+            line = Line(line.data.removeprefix(BOM), line.size - len(BOM))
+        self._ahead.appendleft(line)
+        width = len(self.dialect.sample[0]) if self.dialect.sample else 1
+        return tuple(str(number) for number in range(1, width + 1))
+
+    def _read_header(self, above: bytes) -> tuple[str, ...]:
+        place = self._line
         try:
             names = next(self._parser)
         except StopIteration:
             raise UsageError(f"{self.name}: the file is empty; expected a header line with the column names") from None
         except (csv.Error, _RowTooLong):
-            raise UsageError(f"{self.name}: line 1 is not a CSV header; expected the column names") from None
-        self.header = self._record(self._taken, {}, None).raw
+            raise UsageError(f"{self.name}: line {place} is not a CSV header; expected the column names") from None
+        self.header = above + self._record(self._taken, {}, None).raw
         self._taken = []
         refuse_other_encodings(self.header, self.name)
         if not any(name.strip() for name in names):
-            raise UsageError(f"{self.name}: line 1 is blank; expected a header line with the column names")
+            raise UsageError(f"{self.name}: line {place} is blank; expected a header line with the column names")
         names[0] = names[0].removeprefix("\ufeff")
         if names[0].startswith('"') and names[0].endswith('"') and len(names[0]) > 1:
             names[0] = names[0][1:-1]  # quotes behind a byte order mark are not seen as quotes
@@ -94,6 +128,7 @@ class CsvReader(Reader):
                 yield self._record(bad, {}, reason)
                 bad, bad_size, reason = [], 0, ""
             failure: str | None = None
+            open_quote = False
             fields: list[str] = []
             try:
                 fields = next(self._parser)
@@ -103,7 +138,16 @@ class CsvReader(Reader):
                 failure = self._too_long()
             except csv.Error as error:
                 failure = f"not a CSV row: {error}"
+                open_quote = True
             lines, self._taken = self._taken, []
+            if self._comment and lines and lines[0].data.startswith(self._comment):
+                self._ahead.extendleft(reversed(lines[1:]))
+                bad, bad_size = [*bad, lines[0]], bad_size + lines[0].size
+                if not reason:  # a comment is no row
+                    self._record(bad, {}, None)
+                    bad, bad_size = [], 0
+                self._parser = self._new_parser()
+                continue
             if failure is None and not fields and len(self.columns) > 1:
                 if bad:
                     bad += lines
@@ -118,20 +162,27 @@ class CsvReader(Reader):
                     yield self._record(bad + lines, {}, reason or failure)
                     bad, bad_size, reason = [], 0, ""
                     continue
+                open_quote = len(lines) > 1
+            if failure is None and len(lines) > 1 and self._is_many_rows(lines):
+                failure = f"a quoted field of {len(lines)} lines, each of which is a whole row"
+                yield self._record(bad + lines, {}, reason or failure)
+                bad, bad_size, reason = [], 0, ""
+                continue
             if failure is not None:
+                alone = len(lines) == 1
                 lenient = self._parse_alone(lines[0])
-                self._ahead.extendleft(reversed(lines[1:]))
+                count = 1 if lenient or not open_quote else self._broken(lines)
+                self._ahead.extendleft(reversed(lines[count:]))
+                self._parser = self._new_parser()
                 if lenient is None:
-                    if not bad and len(lines) == 1:
-                        yield self._record(lines, {}, failure)
+                    if not bad and alone:
+                        yield self._record(lines[:count], {}, failure)
                     else:
                         reason = reason or failure
-                        bad.append(lines[0])
-                        bad_size += lines[0].size
-                    self._parser = self._new_parser()
+                        bad += lines[:count]
+                        bad_size += sum(line.size for line in lines[:count])
                     continue
                 lines, fields = lines[:1], lenient
-                self._parser = self._new_parser()
             if bad:
                 yield self._record(bad, {}, reason)
                 bad, bad_size, reason = [], 0, ""
@@ -147,7 +198,7 @@ class CsvReader(Reader):
         )
 
     def _new_parser(self) -> Iterator[list[str]]:
-        return csv.reader(self._feed(), delimiter=self.delimiter, strict=True)
+        return self.dialect.rows(self._feed())
 
     def _feed(self) -> Iterator[str]:
         """Lines for the parser; what it takes for one row collects in `_taken`."""
@@ -157,7 +208,7 @@ class CsvReader(Reader):
             self._taken.append(line)
             if size > self.max_row_bytes:
                 raise _RowTooLong
-            yield line.data.decode("utf-8", _DECODING)
+            yield line.data.decode("utf-8", DECODING)
 
     def _read_line(self) -> Line | None:
         """The next lines up to and with a `\\n`; where they are over the limit together, up to a lone `\\r`."""
@@ -193,17 +244,71 @@ class CsvReader(Reader):
         return Line(parts[0], len(parts[0]))
 
     def _parse_alone(self, line: Line) -> list[str] | None:
-        """The fields of one line that a strict reader refuses (`"a" ,b`), or None where they are not the right number
-        or a quote is still open at its end."""
+        """The fields of one line that a strict reader refuses for the spaces behind a closing quote (`"a" ,b`); None
+        where there is more to it."""
         if line.size != len(line.data):
             return None
-        end_mark = "end of line"
-        rows = csv.reader([line.data.decode("utf-8", _DECODING), end_mark], delimiter=self.delimiter)
+        text = line.data.decode("utf-8", DECODING)
         try:
-            fields = next(rows)
-            return fields if next(rows, None) == [end_mark] and len(fields) == len(self.columns) else None
+            strict = next(self.dialect.rows(iter([self._spaced_quote.sub('"', text)])), [])
         except csv.Error:
             return None
+        return next(self.dialect.rows(iter([text]), strict=False)) if len(strict) == len(self.columns) else None
+
+    def _broken(self, lines: list[Line]) -> int:
+        """How many lines go with the broken first one, behind which its quote may be open. More are read where needed.
+
+        The first quote behind it tells, as a rule: one that opens a field, and has its end, stands in a row of its own;
+        one that closes a field belongs to the broken record.
+        """
+        if not any(b'"' in line.data for line in lines[1:]) and len(lines) > 1:
+            return 1  # to the end of the file, or of the limit for a row, nothing closes that quote
+        uncertain, size, place = 1, 0, 1
+        while place < _SEARCHED_LINES and size < _SEARCHED_BYTES:
+            if place == len(lines):
+                if (more := self._next_line()) is None:
+                    break
+                lines.append(more)
+            line = lines[place]
+            place += 1
+            size += line.size
+            match self._side(line):
+                case "outside":
+                    return 1
+                case "inside":
+                    return place
+                case "unknown":
+                    uncertain = place
+        return uncertain
+
+    def _side(self, line: Line) -> str:
+        """What the first quote of a line tells of the line's beginning: whether it is `outside` of quotes, `inside`, or
+        `unknown`; empty without a quote."""
+        text = line.data.decode("utf-8", DECODING).rstrip("\r\n")
+        if self.dialect.escape == "backslash":
+            text = re.sub(r"\\.", "  ", text)
+        if (place := text.find('"')) < 0:
+            return ""
+        closes = text[place + 1 : place + 2] in ("", self.delimiter)
+        if place and text[place - 1] != self.delimiter:
+            return "inside" if closes else "unknown"
+        if closes:
+            return "inside" if place == 0 else "unknown"
+        if text.count('"') == 1:
+            return "outside"
+        try:
+            fields = next(self.dialect.rows(iter([text])), [])
+        except csv.Error:
+            return "outside" if text.count('"') % 2 else "unknown"
+        return "outside" if len(fields) == len(self.columns) else "unknown"
+
+    def _is_many_rows(self, lines: list[Line]) -> bool:
+        """Whether what reads as one record is as many rows as it has lines, and quotes were plain characters there."""
+        if self.dialect.shapes is None:
+            return False
+        texts = [line.data.decode("utf-8", DECODING) for line in lines]
+        cells = whole_rows(self._plain, texts, len(self.columns))
+        return cells is not None and all(self.dialect.shapes.fit(row) for row in cells)
 
 
 class _RowTooLong(Exception):

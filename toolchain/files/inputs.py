@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolchain.errors import UsageError
-from toolchain.files.kind import FORMATS, STDIO, Kind
+from toolchain.files.kind import FORMATS, NOT_WRITTEN, STDIO, Kind
 from toolchain.files.outputs import RECORD
 from toolchain.files.storage import beside, files_in, files_like, is_folder, join
 
@@ -46,7 +46,8 @@ def output_path(source: str, out: str | None, many: bool) -> str:
         return STDIO
     named = "stdin.csv" if source == STDIO else source
     kind = Kind.of(named)
-    scored = f"{kind.stem}.scored{kind.ending}{kind.packing}"
+    ending = ".csv" if kind.ending.lower() in (*NOT_WRITTEN, ".txt") else kind.ending
+    scored = f"{kind.stem}.scored{ending}{kind.packing}"
     if out is None:
         return beside(named, scored)
     if many or is_folder(out) or out.endswith("/"):

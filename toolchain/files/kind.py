@@ -16,9 +16,12 @@ Format = Literal["csv", "jsonl", "parquet"]
 FORMATS: Mapping[str, Format] = {
     **{".csv": "csv", ".tsv": "csv"},
     **{".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"},
-    ".parquet": "parquet",
+    **{".parquet": "parquet", ".pq": "parquet", ".parq": "parquet"},
 }
 """A name's ending -> the format that it stands for."""
+
+NOT_WRITTEN = (".xlsx", ".xlsm", ".zip", ".tar", ".tgz")
+"""Endings of what is read, and scored into a CSV file."""
 
 
 @dataclass(frozen=True)

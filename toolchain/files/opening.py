@@ -12,12 +12,23 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 from toolchain.errors import UsageError
-from toolchain.files.compression import BrokenInput, check_packing, decompressed
+from toolchain.files.archives import open_zip, tar_member, untarred
+from toolchain.files.compression import BrokenInput, decompressed
 from toolchain.files.kind import Kind
-from toolchain.files.storage import Status, open_remote
+from toolchain.files.recognition import ENOUGH, PARQUET, packing_of, unread
+from toolchain.files.storage import RemoteFile, Status, open_remote
+
+HEAD = 1 << 20
+"""So much of a file is looked at to find out what it is."""
 
 _CHUNK = 1 << 16
-_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_MAX_PACKINGS = 3
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 # Bytes that an encoding does not know become one byte that UTF-8 does not know, so that they cost their row alone.
 _BAD_BYTE = "toolchain.bad-byte"
 codecs.register_error(_BAD_BYTE, lambda error: ("\udc80", cast(UnicodeDecodeError, error).end))
@@ -25,14 +36,22 @@ codecs.register_error(_BAD_BYTE, lambda error: ("\udc80", cast(UnicodeDecodeErro
 
 @dataclass(frozen=True)
 class Input:
-    """An open input: `stream` gives its rows as UTF-8, unpacked.
+    """An open input: `stream` gives its rows as UTF-8, unpacked. `head` is how it begins, and still to be read.
 
+    `packings` are what it was unpacked from, the outermost first; `member` is the name of the file in an archive.
+    `encoding` is what it was in, None for UTF-8. A `plain` stream is the file itself; a `workbook` is not unpacked.
     `status` is that of a regular file or an object as it was opened, None for anything else, which cannot be read
     again; what was read of that, `passed` knows. `size` is the number of bytes that `stream` will give, where that is
     known.
     """
 
     stream: BinaryIO
+    head: bytes
+    packings: tuple[str, ...]
+    member: str | None
+    encoding: str | None
+    plain: bool
+    workbook: bool
     status: Status | None
     size: int | None
     passed: "Passed | None" = None
@@ -42,23 +61,108 @@ def open_input(source: Kind, stack: ExitStack, encoding: str | None = None, end:
     """Open a file, an object (`s3://…`), a FIFO or standard input; `stack` closes it.
 
     A file that grows is read as it was when it was opened, or to its byte `end` as it was when somebody else opened it.
-
-    Compressed files are unpacked. An `encoding` other than UTF-8 is changed to UTF-8; None is UTF-8, or UTF-16 where
-    the file begins with its mark.
+    What is packed is unpacked, whatever its name. An `encoding` other than UTF-8 is changed to UTF-8; None is UTF-8, or
+    what the file's mark says. Raises `UsageError` where it is nothing that we read.
     """
     encoding = _known(encoding)
     file, status = _open(source, stack, end)
-    stream: BinaryIO = file
-    if source.packing:
-        check_packing(source.packing, source.name)
-        stream = _forward(file, lambda packed: decompressed(packed, source.packing, source.name))
-    if encoding is None and cast(io.BufferedReader, stream).peek(2)[:2] in _UTF16_MARKS:
-        encoding = "utf-16"
-    if encoding is not None and encoding != "utf-8":
-        decoder = codecs.getincrementaldecoder(encoding)
-        stream = _forward(stream, lambda coded: _transcoded(coded, decoder(_BAD_BYTE), source.name))
     passed = None if status is not None else cast(Passed, cast(io.BufferedReader, file).raw)
-    return Input(stream, status, status.size if status is not None and stream is file else None, passed)
+    stream: BinaryIO = file
+    packings: list[str] = []
+    member = None
+    head, stream = _looked_at(stream, ENOUGH)
+    while packing := packing_of(head):
+        if len(packings) == _MAX_PACKINGS:
+            raise UsageError(f"{source.title}: is packed more than {_MAX_PACKINGS} times over; unpack it first")
+        plain = not packings and status is not None
+        if packing == ".zip":
+            archive = open_zip(stream, source.title, plain, stack)
+            if archive.workbook:
+                return Input(archive.file, b"", (*packings,), None, None, plain, True, status, None, passed)
+            member = archive.member
+            stream = _forward(archive.file, archive.pieces(source.title))
+        elif packing == ".tar":
+            member = tar_member(stream, source.title) if plain else None
+            stream = _forward(stream, untarred(source.title))
+        else:
+            stream = _forward(stream, _unpacking(packing, source.title))
+        packings.append(packing)
+        head, stream = _looked_at(stream, ENOUGH)
+    if what := unread(head):
+        raise UsageError(f"{source.title}: {what}")
+    mark = next((name for mark, name in _MARKS if head.startswith(mark)), None)
+    if encoding is None and mark is not None:
+        encoding = mark
+    if encoding is not None and encoding != "utf-8" and not head.startswith(PARQUET):
+        stream = _forward(stream, _transcoding(encoding, source.title))
+    plain = stream is file
+    head, stream = _looked_at(stream, HEAD)
+    size = status.size if status is not None and plain else None
+    return Input(stream, head, (*packings,), member, encoding, plain, False, status, size, passed)
+
+
+class _Ahead(io.RawIOBase):
+    """A stream whose first bytes, `head`, were read already; `error` is what came instead of more of them."""
+
+    def __init__(self, head: bytes, source: BinaryIO, error: BrokenInput | None) -> None:
+        self._head = head
+        self._source = source
+        self._error = error
+        self._position = 0
+        self._at = len(head)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._source.seekable()
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        if self._position < len(self._head):
+            piece = self._head[self._position : self._position + len(buffer)]
+        elif self._error is not None:
+            raise self._error
+        else:
+            if self._at != self._position:
+                self._at = self._source.seek(self._position)
+            piece = self._source.read1(len(buffer))  # type: ignore[attr-defined]
+            self._at += len(piece)
+        buffer[: len(piece)] = piece
+        self._position += len(piece)
+        return len(piece)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._position = offset + (self._position if whence == os.SEEK_CUR else 0)
+        return self._position
+
+
+def _looked_at(stream: BinaryIO, size: int) -> tuple[bytes, BinaryIO]:
+    """How a stream begins, in `size` bytes at most, and the stream from its beginning on."""
+    pieces: list[bytes] = []
+    held, error = 0, None
+    try:
+        while held < size and (piece := stream.read1(size - held)):  # type: ignore[attr-defined]
+            pieces.append(piece)
+            held += len(piece)
+    except BrokenInput as broken:
+        error = broken
+    head = b"".join(pieces)
+    if isinstance(stream, io.BufferedReader) and isinstance(stream.raw, _AsOpened | RemoteFile):
+        stream.seek(0)
+        return head, stream
+    return head, io.BufferedReader(_Ahead(head, stream, error), _CHUNK)
+
+
+def _unpacking(packing: str, name: str) -> Callable[[BinaryIO], Iterator[bytes]]:
+    return lambda packed: decompressed(packed, packing, name)
+
+
+def _transcoding(encoding: str, name: str) -> Callable[[BinaryIO], Iterator[bytes]]:
+    decoder = codecs.getincrementaldecoder(encoding)
+    return lambda coded: _transcoded(coded, decoder(_BAD_BYTE), name)
 
 
 class _AsOpened(io.FileIO):

@@ -13,9 +13,6 @@ from toolchain.errors import UsageError
 from toolchain.files.compression import BrokenInput, require_pyarrow
 from toolchain.files.records import MAX_ROW_BYTES, Reader, Record, utf8_error
 
-MAGIC = b"PAR1\x15"
-"""A file begins so: the mark, and the first byte of its first header. A CSV column may be named like the mark."""
-
 _BATCH_ROWS = 1024
 _BATCH_BYTES = 4 << 20
 _BUFFER = 1 << 20
@@ -55,15 +52,18 @@ class ParquetReader(Reader):
     format = "parquet"
     header = b""
 
-    def __init__(self, stream: BinaryIO, name: str, max_row_bytes: int = MAX_ROW_BYTES) -> None:
-        """Raises `UsageError` where the file is none, or pyarrow is not there. `stream` must be able to seek."""
+    def __init__(
+        self, stream: BinaryIO, name: str, max_row_bytes: int = MAX_ROW_BYTES, encoding: str | None = None
+    ) -> None:
+        """Raises `UsageError` where the file is none, or pyarrow is not there. `stream` must be able to seek. With an
+        `encoding` a column of bytes holds texts as well."""
         super().__init__(stream, name, max_row_bytes)
         arrow = require_pyarrow(name, "Parquet")
         import pyarrow.parquet
 
         self._errors = (OSError, arrow.ArrowException)
         if not stream.seekable():
-            raise UsageError(f"{name}: Parquet is read from its end, so that it must be a file, no pipe")
+            raise UsageError(f"{name}: is Parquet, which is read from its end, so that it must be a file, no pipe")
         try:
             # Read ahead is memory, and threads are the scorer's.
             self._file = pyarrow.parquet.ParquetFile(stream, pre_buffer=False, buffer_size=_BUFFER)
@@ -72,6 +72,7 @@ class ParquetReader(Reader):
             raise UsageError(f"{name}: cannot be read as Parquet ({_one_line(error)}); expected a whole file") from None
         self.columns = tuple(self.schema.names)
         self.rows: int = self._file.metadata.num_rows
+        self._encoding = encoding
         self._text: str | None = None
         self._wanted: list[str] = []
 
@@ -87,7 +88,9 @@ class ParquetReader(Reader):
     def text_getter(self, column: str) -> Callable[[Mapping[str, Any]], Any]:
         """`getter` for the texts. Raises `UsageError` on a column that holds no strings."""
         kind = self.field_type(column)
-        if not _is_text(kind):
+        if _is_binary(kind) and self._encoding is None:
+            raise UsageError(f"{self.name}: the column {column!r} holds bytes; say what they are: --encoding utf-8")
+        if not _is_text(kind) and not _is_binary(kind):
             raise UsageError(
                 f"{self.name}: the column {column!r} holds {kind}, expected strings; name another: --text-column"
             )
@@ -149,6 +152,9 @@ class ParquetReader(Reader):
         """The batch's rows from `first` on."""
         batch = _Batch(columns, max(1, columns.nbytes // columns.num_rows))
         values = [_values(self.column(columns, name)) for name in self._wanted]
+        if self._text is not None and _is_binary(self.field_type(self._text)):
+            place = self._wanted.index(self._text)
+            values[place] = [_decoded(cell, self._encoding or "utf-8") for cell in self.column(columns, self._text)]
         for index in range(first, columns.num_rows):
             fields = {name: value[index] for name, value in zip(self._wanted, values, strict=True)}
             self._offset += 1
@@ -163,7 +169,7 @@ class ParquetReader(Reader):
         if self._text is None or (text := fields[self._text]) is None:
             return None
         if isinstance(text, bytes):
-            return utf8_error(text)
+            return utf8_error(text) or f"not {self._encoding}"
         limit = self.max_row_bytes
         return self._too_long() if len(text) * 4 > limit and len(text.encode()) > limit else None
 
@@ -174,6 +180,19 @@ def _is_text(kind: Any) -> bool:
     if types.is_dictionary(kind):
         kind = kind.value_type
     return str(kind) in ("string", "large_string", "string_view", "null")
+
+
+def _is_binary(kind: Any) -> bool:
+    return str(kind) in ("binary", "large_binary", "binary_view") or str(kind).startswith("fixed_size_binary")
+
+
+def _decoded(cell: Any, encoding: str) -> str | bytes | None:
+    """A cell of bytes as text; the bytes, where they are none in this encoding."""
+    data: bytes | None = cell.as_py()
+    try:
+        return None if data is None else data.decode(encoding)
+    except UnicodeDecodeError:
+        return data
 
 
 def _values(array: Any) -> list[Any]:

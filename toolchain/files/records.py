@@ -4,9 +4,10 @@ One bad record never costs a good one: a record that cannot be read comes out wi
 the next line that parses.
 """
 
+import difflib
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -18,6 +19,9 @@ LABEL_COLUMNS = ("label", "sentiment", "class", "category", "target", "polarity"
 MAX_ROW_BYTES = 16 * 2**20
 
 BOM = b"\xef\xbb\xbf"
+DECODING = "surrogateescape"
+"""Files are decoded with this, so that a row with bytes that are not UTF-8 can still be cut into fields and named."""
+
 KEPT_OF_OVERLONG = 1024
 """How many bytes stay of a record that is over the limit."""
 
@@ -66,6 +70,10 @@ class Reader(ABC):
     header: bytes
     columns: tuple[str, ...]
     delimiter = ","
+    found: tuple[str, ...] = ()
+    """What was found out of the file that is not as usual, for a person."""
+    has_header = True
+    """Whether the columns have names of their own."""
 
     def __init__(self, stream: BinaryIO, name: str, max_row_bytes: int) -> None:
         self.name = name
@@ -101,6 +109,14 @@ class Reader(ABC):
             return value
 
         return nested
+
+    def describe(self) -> Mapping[str, Any]:
+        """How the file is read, as far as it could be read otherwise, in plain values."""
+        return {}
+
+    def sample(self, column: str) -> Sequence[Any]:
+        """The column's values in the first rows, as far as they are known before they are read."""
+        return ()
 
     def text_getter(self, column: str) -> Callable[[Mapping[str, Any]], Any]:
         """`getter` for the texts. Raises `UsageError` where it is known beforehand that the column holds none."""
@@ -156,17 +172,98 @@ def refuse_other_encodings(start: bytes, name: str) -> None:
 def find_column(reader: Reader, wanted: str | None, usual: tuple[str, ...], option: str) -> str:
     """The column `wanted`, or else the first of the `usual` names that the file has, whatever its case.
 
-    Raises `UsageError` that lists the file's columns and names `option`.
+    A column of a table may be named by its number as well, from 1. Raises `UsageError` that lists the file's columns
+    and names `option`.
     """
     columns = ", ".join(reader.columns) or "none"
     if wanted is not None:
-        if reader.holds(wanted):
-            return wanted
-        raise UsageError(f"{reader.name}: no column {wanted!r}; it has: {columns}")
-    names = {column.strip().lower(): column for column in reversed(reader.columns)}
-    for name in usual:
-        if name in names:
-            return names[name]
+        return _named(reader, wanted, columns)
+    for name in _with_usual_names(reader, usual):
+        return name
+    raise UsageError(_none_is_named(reader, usual, columns, option))
+
+
+def find_text_column(reader: Reader, wanted: str | None, option: str = "--text-column NAME") -> tuple[str, str | None]:
+    """The column of the texts, and what a person has to know of the choice, if anything.
+
+    A column that was found by its name and holds only numbers gives way to one that holds text.
+    """
+    if wanted is not None:
+        return find_column(reader, wanted, TEXT_COLUMNS, option), None
+    if len(reader.columns) == 1 and not reader.has_header:
+        return reader.columns[0], None
+    candidates = _with_usual_names(reader, TEXT_COLUMNS)
+    if not candidates or not _only_numbers(reader.sample(candidates[0])):
+        return find_column(reader, None, TEXT_COLUMNS, option), None
+    others = [name for name in reader.columns if name not in candidates and _looks_like_text(reader.sample(name))]
+    texts = [name for name in candidates if _looks_like_text(reader.sample(name))] or others
+    if len(texts) == 1 or (texts and texts[0] in candidates):
+        return texts[0], f"the column {candidates[0]!r} holds only numbers; the text is taken from {texts[0]!r}"
     raise UsageError(
-        f"{reader.name}: no column named like {', '.join(usual[:4])}; it has: {columns}. Name it: {option}"
+        f"{reader.name}: the column {candidates[0]!r} holds only numbers; name the one that holds the text: {option}. "
+        f"It has: {', '.join(reader.columns)}"
     )
+
+
+def _named(reader: Reader, wanted: str, columns: str) -> str:
+    """The column that a person named: as it is, without the spaces around it, whatever its case, or by its number."""
+    if reader.holds(wanted):
+        return wanted
+    alike = [name for name in reader.columns if name.strip() == wanted.strip()] or [
+        name for name in reader.columns if name.strip().lower() == wanted.strip().lower()
+    ]
+    if len(set(alike)) == 1:
+        return alike[0]
+    if reader.format == "csv" and wanted.isascii() and wanted.isdecimal() and 0 < int(wanted) <= len(reader.columns):
+        name = reader.columns[int(wanted) - 1]
+        if reader.columns.count(name) == 1:
+            return name
+    near = difflib.get_close_matches(wanted.strip().lower(), [name.strip().lower() for name in reader.columns], n=1)
+    hint = next((name for name in reader.columns if near and name.strip().lower() == near[0]), None)
+    raise UsageError(
+        f"{reader.name}: no column {wanted!r}; it has: {columns}" + (f". Did you mean {hint.strip()}?" if hint else "")
+    )
+
+
+def _with_usual_names(reader: Reader, usual: Sequence[str]) -> list[str]:
+    """The columns that have a usual name, whatever its case, in the order of the names."""
+    names = {column.strip().lower(): column for column in reversed(reader.columns)}
+    return [names[name] for name in usual if name in names]
+
+
+def _none_is_named(reader: Reader, usual: Sequence[str], columns: str, option: str) -> str:
+    if not reader.has_header:
+        return (
+            f"{reader.name}: its {len(reader.columns)} columns have no names; say which one it is by its number, from "
+            f"1: {option.split()[0]} NUMBER"
+        )
+    message = f"{reader.name}: no column named like {', '.join(usual[:4])}; it has: {columns}. Name it: {option}"
+    if reader.format == "csv" and any(_is_value(name) for name in reader.columns):
+        message += f"; or, where the first line is a row and no header: --no-header {option.split()[0]} NUMBER"
+    return message
+
+
+def _is_value(name: str) -> bool:
+    """Whether the name of a column looks rather like what a row holds."""
+    return is_number(name) or len(name.split()) > 3 or len(name) > 40
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number, or a string that holds one alone."""
+    if not isinstance(value, str):
+        return isinstance(value, int | float)
+    try:
+        float(value.strip().replace(",", ".", 1))
+    except ValueError:
+        return False
+    return True
+
+
+def _only_numbers(values: Sequence[Any]) -> bool:
+    filled = [value for value in values if value is not None and value != ""]
+    return bool(filled) and all(map(is_number, filled))
+
+
+def _looks_like_text(values: Sequence[Any]) -> bool:
+    """Whether some value is of more words than one."""
+    return any(isinstance(value, str) and len(value.split()) > 1 and not is_number(value) for value in values)

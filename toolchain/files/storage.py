@@ -92,7 +92,7 @@ def open_remote(uri: str) -> tuple[BinaryIO, Status]:
         about = files.get_file_info(path)
         if about.type.name != "File":
             raise UsageError(f"{uri}: no such object")
-        raw = _RemoteFile(files.open_input_file(path), uri)
+        raw = RemoteFile(files.open_input_file(path), uri)
     except OSError as error:
         raise UsageError(f"{uri}: {_one_line(error)}") from error
     return io.BufferedReader(raw, _CHUNK), Status(about.size, about.mtime_ns)
@@ -158,7 +158,7 @@ def remove_tree(folder: str) -> None:
         files.delete_dir(path)
 
 
-class _RemoteFile(io.RawIOBase):
+class RemoteFile(io.RawIOBase):
     """A pyarrow file as Python's buffers want one, whose failures name it."""
 
     def __init__(self, file: Any, uri: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from toolchain.errors import CheckFailed, UsageError
 from toolchain.files.kind import Kind
+from toolchain.files.tables import Table
 from toolchain.measures.drift import Drift, Statistics, find_drift
 from toolchain.measures.metrics import LabelCounts, LabelMetrics, label_metrics
 from toolchain.scoring.journal import Parts, WindowEntry
@@ -30,7 +31,8 @@ PREVIEW_TEXT = 60
 class Summary:
     """What a run did: `rows` read = `scored` + `rejected`.
 
-    `error` is what went wrong, None where nothing did. Where the input could not be read through there is no `output`.
+    `found` is what was found out of the input that is not as usual, in words. `error` is what went wrong, None where
+    nothing did. Where the input could not be read through there is no `output`.
     """
 
     input: str
@@ -39,6 +41,7 @@ class Summary:
     model: str
     provider: str
     text_column: str
+    found: list[str] = field(default_factory=list)
     rows: int = 0
     scored: int = 0
     rejected: int = 0
@@ -89,6 +92,7 @@ class Preview:
     format: str
     columns: tuple[str, ...]
     text_column: str
+    found: list[str]
     label_column: str | None
     output_columns: tuple[str, ...]
     model: str
@@ -135,6 +139,7 @@ def score_file(
         rows = plan.rows()
         rejects = rejects_of(source, output)
         summary = Summary(source, output, None, scorer.model, scorer.provider, plan.text_column)
+        summary.found = found(table, plan)
         summary.abstained = None if options.min_confidence is None else 0
         counts = LabelCounts.none(len(scorer.labels))
         resumable = table.status is not None and not passing
@@ -204,7 +209,8 @@ def preview_file(scorer: Scorer, source: str, output: str, options: Options) -> 
     """
     check_output(source, output, options.overwrite)
     with ExitStack() as stack:
-        reader = open_records(source, Kind.of(output), options, stack).reader
+        table = open_records(source, Kind.of(output), options, stack)
+        reader = table.reader
         plan = Plan.of(reader, scorer.labels, options)
         records = next(cut(limited(reader, options, 0), WINDOW_ROWS, WINDOW_BYTES), [])
     reasons = [plan.reason(record) for record in records]
@@ -224,6 +230,7 @@ def preview_file(scorer: Scorer, source: str, output: str, options: Options) -> 
         format=reader.format,
         columns=reader.columns,
         text_column=plan.text_column,
+        found=found(table, plan),
         label_column=plan.label_column,
         output_columns=(*(reader.columns if plan.selection is None else plan.selection.kept), *plan.names),
         model=scorer.model,
@@ -232,6 +239,11 @@ def preview_file(scorer: Scorer, source: str, output: str, options: Options) -> 
         rejected=sum(reason is not None for reason in reasons),
         rows=rows,
     )
+
+
+def found(table: Table, plan: Plan) -> list[str]:
+    """What was found out of an input that is not as usual, in words."""
+    return [*table.found, *([plan.note] if plan.note else [])]
 
 
 def _model(scorer: Scorer) -> Mapping[str, Any]:

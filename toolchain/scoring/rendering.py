@@ -132,6 +132,8 @@ def render_header(reader: Reader, names: Sequence[str], selection: Selection | N
     """The first line of the output: a CSV's own with our names behind it, nothing for JSONL."""
     if reader.format == "jsonl":
         return b""
+    if not reader.has_header:
+        return reader.header
     row, end = _split_line_end(reader.header)
     if selection is not None:
         row = (BOM if row.startswith(BOM) else b"") + _csv_row(selection.kept, reader.delimiter)

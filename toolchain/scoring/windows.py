@@ -17,9 +17,10 @@ from typing import Any, Literal
 from export.text import is_blank
 from toolchain.errors import UsageError
 from toolchain.files.compression import BrokenInput
-from toolchain.files.kind import Kind
+from toolchain.files.json_records import Unreadable
+from toolchain.files.kind import NOT_WRITTEN, Kind
 from toolchain.files.parquet import ParquetReader
-from toolchain.files.records import LABEL_COLUMNS, TEXT_COLUMNS, Reader, Record, find_column
+from toolchain.files.records import LABEL_COLUMNS, Reader, Record, find_column, find_text_column
 from toolchain.files.storage import Status
 from toolchain.files.tables import ReadOptions, Table, open_table, refuse_packed_parquet
 from toolchain.measures.drift import Reference, Statistics
@@ -84,12 +85,14 @@ class Options(ReadOptions):
 class Plan:
     """What becomes of a file's records.
 
-    `reserved` are our field names, where a later object may have one as well; `rewritten` gives the own part of an
-    object that is written anew, to know beforehand whether it can be.
+    `note` is what a person has to know of the text column. `reserved` are our field names, where a later object may
+    have one as well; `rewritten` gives the own part of an object that is written anew, to know beforehand whether it
+    can be.
     """
 
     reader: Reader
     text_column: str
+    note: str | None
     label_column: str | None
     text: Callable[[Mapping[str, Any]], Any]
     label: Callable[[Mapping[str, Any]], Any] | None
@@ -104,7 +107,7 @@ class Plan:
     @classmethod
     def of(cls, reader: Reader, labels: Sequence[str], options: Options) -> "Plan":
         """Find the columns. Raises `UsageError` where one is not there."""
-        text_column = find_column(reader, options.text_column, TEXT_COLUMNS, "--text-column NAME")
+        text_column, note = find_text_column(reader, options.text_column)
         label_column = identity = None
         if options.label_column is not None or options.label_map is not None:
             label_column = find_column(reader, options.label_column, LABEL_COLUMNS, "--label-column NAME")
@@ -121,6 +124,7 @@ class Plan:
         return cls(
             reader=reader,
             text_column=text_column,
+            note=note,
             label_column=label_column,
             text=reader.text_getter(text_column),
             label=None if label_column is None else reader.getter(label_column),
@@ -151,6 +155,8 @@ class Plan:
         if text is None:
             return f"no text: the field {self.text_column!r} is missing or null"
         if not isinstance(text, str):
+            if isinstance(text, Unreadable):
+                return f"the field {self.text_column!r} holds half of a surrogate pair, which is no character"
             return f"no text: the field {self.text_column!r} holds {type(text).__name__}, expected a string"
         if is_blank(text):
             return f"no text: the field {self.text_column!r} is blank"
@@ -195,7 +201,7 @@ def _check_output(table: Table, output: Kind) -> None:
     else:
         fits = output.format in (None, found)
     as_named = "parquet" not in (found, output.format) and output.ending.lower() == table.kind.ending.lower()
-    if not (fits or as_named):
+    if output.ending.lower() in NOT_WRITTEN or not (fits or as_named):
         raise UsageError(
             f"{table.kind.title}: is scored into {_FORMAT_NAMES[found]}, not {output.name}; name a file that ends in "
             f".{found}: -o"
@@ -227,6 +233,7 @@ def describe_job(
         "--explain": options.explain,
         "--encoding": options.encoding,
         "--delimiter": plan.reader.delimiter,
+        "reading": plan.reader.describe(),
         "--max-row-bytes": options.max_row_bytes,
     }
     if table.status is not None:

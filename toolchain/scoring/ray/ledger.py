@@ -104,6 +104,7 @@ class Ledger:
             kept = f". {before}{self.file.output.name}.shards/rows" if self._counted else ""
             return self._failed(UsageError(self._planned.error + kept))
         self.summary.text_column = self._planned.text_column
+        self.summary.found = list(self._planned.found)
         if self._planned.label_column is not None:
             self.summary.label_metrics = label_metrics(self._counts, self.job.labels, self._planned.label_column)
         described = json.loads(read_bytes(self.file.journal("job")) or b"{}")

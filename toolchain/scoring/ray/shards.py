@@ -22,6 +22,7 @@ from toolchain.errors import UsageError
 from toolchain.files.kind import Kind
 from toolchain.files.storage import join as name_in
 from toolchain.files.storage import read_bytes, write_bytes
+from toolchain.scoring.job import found
 from toolchain.scoring.journal import SHARDS, UNPUBLISHED, WindowEntry, check_same_job, join
 from toolchain.scoring.windows import Options, Plan, UntilBroken, cut, describe_job, limited, open_records
 
@@ -102,6 +103,7 @@ class Planned:
     windows: int = 0
     header: bytes = b""
     text_column: str = ""
+    found: tuple[str, ...] = ()
     label_column: str | None = None
     seconds: float = 0.0
     error: str | None = None
@@ -158,7 +160,11 @@ def plan_windows(job: Job, file: File) -> Iterator[Task | Planned]:
                 raise UsageError(f"{file.source}: is no file that can be read by parts; leave --engine ray away")
             plan = Plan.of(table.reader, job.labels, job.options)
             planned = replace(
-                planned, header=plan.rows().header, text_column=plan.text_column, label_column=plan.label_column
+                planned,
+                header=plan.rows().header,
+                text_column=plan.text_column,
+                found=tuple(found(table, plan)),
+                label_column=plan.label_column,
             )
             model = {
                 "model": job.identity,

@@ -1,0 +1,51 @@
+"""Which encoding a file without a mark is in: UTF-8, or the likely other one, for a person to name."""
+
+from toolchain.errors import UsageError
+
+_SHARE = 0.01
+_SAMPLE = 1 << 16
+_ENOUGH = 32
+
+
+def refuse_other_text(head: bytes, name: str) -> None:
+    """Raise `UsageError` where the beginning of a file shows that it is not UTF-8, and name the likely encoding.
+
+    A few lines that are not UTF-8 are damage, and cost themselves.
+    """
+    if head.isascii():
+        return
+    lines = head.split(b"\n")[:-1] or [head]
+    coded = [line for line in lines if not line.isascii()]
+    other = [line for line in coded if not _is_utf8(line)]
+    if len(other) * 2 <= len(coded) or len(other) <= _SHARE * len(lines):
+        return
+    place = next(number for number, line in enumerate(lines, 1) if not _is_utf8(line))
+    likely = _likely(b"\n".join([*other, b""])[:_SAMPLE])
+    raise UsageError(
+        f"{name}: is not UTF-8 (line {place} is not); name its encoding, which is likely {likely}: --encoding {likely}"
+    )
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _likely(sample: bytes) -> str:
+    """The encoding by charset-normalizer, where it is installed and has enough to go by; else what most files are in
+    that are not UTF-8."""
+    if sum(byte > 127 for byte in sample) < _ENOUGH:
+        return "cp1252"
+    try:
+        from charset_normalizer import from_bytes
+    except ModuleNotFoundError:
+        return "cp1252"
+    best = from_bytes(sample).best()
+    return "cp1252" if best is None or best.encoding in _LIKE_CP1252 else best.encoding
+
+
+# What charset-normalizer says of short texts in Western European languages.
+_LIKE_CP1252 = {"latin_1", "cp1250", "cp1252", "cp1254", "cp1257", "cp1258", "iso8859_15", "mac_iceland", "mac_roman"}
