@@ -25,7 +25,13 @@ FLOORS = (
 ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 # What scoring and judging import needs neither of these: they run where ONNX Runtime is all there is.
-PLAIN_ROOMS = ("toolchain.files", "toolchain.measures", "toolchain.scoring", "toolchain.scoring.ray")
+PLAIN_ROOMS = (
+    "toolchain.files",
+    "toolchain.judging",
+    "toolchain.measures",
+    "toolchain.scoring",
+    "toolchain.scoring.ray",
+)
 PLAIN = (
     "export.text",
     "export.spec",
@@ -34,6 +40,7 @@ PLAIN = (
     "export.sessions",
     "toolchain.corpus.imdb",
     "toolchain.corpus.reviews",
+    "toolchain.release.verification",
 )
 HEAVY = ("torch", "torchtext", "onnx")
 

@@ -24,7 +24,8 @@ from tests.conftest import MakeSnapshot
 from toolchain.corpus.reviews import Source, read_texts
 from toolchain.errors import CheckFailed
 from toolchain.models.snapshot import Snapshot
-from toolchain.release.release import Verification, export_snapshot, verify_bundle
+from toolchain.release.release import export_snapshot, verify_bundle
+from toolchain.release.verification import Verification
 
 SMALL, DOCUMENTED = False, True
 

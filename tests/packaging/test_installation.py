@@ -1,5 +1,7 @@
 """What a user installs: a wheel with the sample inside, scoring without torch, a word where a runtime is missing."""
 
+import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.packaging.conftest import ROOT, Distribution
+from toolchain.scoring.scorer import BOX
 
 
 def run(code: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -50,6 +53,61 @@ def test_scoring_from_python_needs_no_torch(onnx_bundle: Path) -> None:
         f"with Scorer({str(onnx_bundle)!r}) as scorer: print(scorer.score(['a fine film', 'dull'])[0].label)"
     )
     assert done.stdout.strip() in ("neg", "pos"), done.stderr
+
+
+def judged(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command where only `toolchain[cpu]` is installed."""
+    return run(
+        "import sys\n"
+        "for name in ('torch', 'torchtext', 'onnx'): sys.modules[name] = None\n"
+        "from toolchain.cli.app import app\n"
+        f"app({list(arguments)!r})"
+    )
+
+
+@pytest.mark.parametrize("box", [False, True])
+def test_whoever_receives_a_bundle_repeats_the_proof_without_torch(bundle: Path, box: bool) -> None:
+    done = judged("verify", str(BOX if box else bundle), "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["passed"]
+    assert result["against"] == "the bundle's vectors"
+    ran = [form["form"] for form in result["forms"]]
+    assert ran == (["onnx-cpu"] if box else ["onnx", "onnx-cpu", "onnx-explain", "onnx-ids"])
+    missing = {"form": "torchscript", "reason": "torch is not installed; install it: pip install 'toolchain[train]'"}
+    assert result["not_checked"] == ([] if box else [missing])
+
+
+def test_verify_names_what_it_did_not_check(bundle: Path) -> None:
+    done = judged("verify", str(bundle))
+    (line,) = (line for line in done.stdout.splitlines() if "torchscript" in line)
+    assert "not checked" in line
+
+
+def test_a_bundle_of_nothing_but_torchscript_is_not_called_right_without_torch(bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "bundle")
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_bytes())
+    manifest["files"] = {name: file for name, file in manifest["files"].items() if not name.endswith(".onnx")}
+    (tmp_path / "bundle" / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    done = judged("verify", str(tmp_path / "bundle"))
+    assert done.returncode == 1
+    assert "no form could be checked (torchscript: torch is not installed" in done.stderr
+
+
+@pytest.mark.parametrize("box", [False, True])
+def test_a_bundle_is_evaluated_and_measured_without_torch(onnx_bundle: Path, box: bool, tmp_path: Path) -> None:
+    named = () if box else ("--bundle", str(onnx_bundle))  # run in a folder that holds neither a snapshot nor a bundle
+    reviews = tmp_path / "reviews.csv"
+    reviews.write_text("text,label\na fine film,pos\ndull and weak,neg\n", encoding="utf-8")
+    done = judged("evaluate", "--data", str(reviews), "--json", *named)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["reviews"] == 2
+    done = judged("bench", "--data", str(reviews), "--rows", "8", "--rounds", "1", "--json", *named)
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout)
+    assert measured["gflop_per_second"] > 0
+    routes = [route["name"] for route in measured["routes"]]
+    assert routes == ["onnxruntime, as they come", "onnxruntime, sorted", "toolchain fp32"]
 
 
 def test_without_a_runtime_score_says_which_extra_to_install(onnx_bundle: Path, tmp_path: Path) -> None:

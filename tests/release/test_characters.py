@@ -18,7 +18,8 @@ from toolchain.corpus.corpus import load_corpus
 from toolchain.corpus.reviews import Source, read_reviews
 from toolchain.models.recipes import RECIPES
 from toolchain.models.snapshot import Snapshot, load_snapshot
-from toolchain.release.release import Verification, export_snapshot, verify_bundle
+from toolchain.release.release import export_snapshot, verify_bundle
+from toolchain.release.verification import Verification
 from toolchain.training.loops import Settings, fit
 
 MAX_TOKENS = 64

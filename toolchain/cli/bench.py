@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolchain.cli import options
-from toolchain.cli.terminal import print_json, say, show
+from toolchain.cli.terminal import escape, print_json, say, show
 from toolchain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @options.reads_rows
 def bench(
-    bundle: Annotated[Path, typer.Option(help="The model.")] = Path("bundle"),
+    bundle: Annotated[Path | None, options.bundle()] = None,
     data: Annotated[str, options.data("Texts: sample, imdb, a folder or file.")] = "sample",
     text_column: Annotated[str | None, options.text_column()] = None,
     reading: "ReadOptions" = options.READING,
@@ -36,8 +36,10 @@ def bench(
     from export.bundle import open_bundle
     from toolchain.corpus.reviews import Source, read_texts
     from toolchain.judging.bench import measure
+    from toolchain.scoring.scorer import find_bundle
 
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle or find_bundle())
+    say(f"model {escape(str(opened.folder))}")
     unique = read_texts(Source(data, text_column, reading=reading))
     if not unique:
         raise UsageError(f"{data}: holds no text")

@@ -25,10 +25,15 @@ def evaluate(
     label_column: Annotated[str | None, options.label_column(options.INPUT)] = None,
     label_map: Annotated[str | None, options.label_map(options.INPUT)] = None,
     snapshot: Annotated[
-        Path | None, typer.Option(help="Evaluate PyTorch. Default: ./snapshot.", rich_help_panel=options.MODEL)
+        Path | None,
+        typer.Option(help="Evaluate PyTorch. Default: ./snapshot, where there is one.", rich_help_panel=options.MODEL),
     ] = None,
     bundle: Annotated[
-        Path | None, typer.Option(help="Evaluate the exported model instead.", rich_help_panel=options.MODEL)
+        Path | None,
+        typer.Option(
+            help="Evaluate the exported model instead. Default: ./bundle, or the one in the box.",
+            rich_help_panel=options.MODEL,
+        ),
     ] = None,
     provider: Annotated[str, options.provider(options.MODEL)] = "auto",
     predictions: Annotated[
@@ -58,8 +63,7 @@ def evaluate(
     from toolchain.corpus.reviews import Source, read_test_reviews
     from toolchain.files.outputs import check, placed
     from toolchain.judging.evaluation import PREDICTIONS, evaluate_reviews, write_predictions
-    from toolchain.models.snapshot import load_snapshot
-    from toolchain.scoring.scorer import Scorer
+    from toolchain.scoring.scorer import Scorer, find_bundle
 
     if snapshot and bundle:
         raise UsageError("--snapshot and --bundle: name one of them")
@@ -74,6 +78,9 @@ def evaluate(
             raise UsageError(f"--reliability {reliability}: expected a name that ends in .png")
         check(reliability, RELIABILITY, overwrite, [data], "--reliability")
     source = Source(data, text_column, label_column, label_map=label_map, reading=reading)
+    if not snapshot and not bundle and not Path("snapshot").exists():
+        bundle = find_bundle()
+        say(f"model {escape(str(bundle))}")
     if bundle:
         with Scorer(bundle, provider) as scorer:
             made_by = {"bundle": scorer.identity, "model": scorer.model, "provider": scorer.provider}
@@ -82,6 +89,8 @@ def evaluate(
                 reviews, scorer.labels, lambda texts: scorer.submit(texts).result().probabilities, mistakes, progress
             )
     else:
+        from toolchain.models.snapshot import load_snapshot
+
         loaded = load_snapshot(snapshot or Path("snapshot"))
         made_by = {"snapshot": str(snapshot or "snapshot"), "weights_sha256": loaded.identity}
         reference = loaded.reference()

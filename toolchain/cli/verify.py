@@ -1,25 +1,28 @@
 """`toolchain verify`: every form of a bundle against PyTorch, or against the vectors it carries."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toolchain.cli import options
-from toolchain.cli.terminal import print_json, say, show
-from toolchain.errors import CheckFailed
+from toolchain.cli.terminal import escape, print_json, say, show
+from toolchain.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from export.parity import Comparison
     from toolchain.files.tables import ReadOptions
+    from toolchain.release.verification import Verification
 
 
 @options.reads_rows
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="Folder with the bundle.")] = Path("bundle"),
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(help="Folder with the bundle. Default: ./bundle, or the one in the box where there is none."),
+    ] = None,
     snapshot: Annotated[
         Path | None, typer.Option(help="Compare with PyTorch. Without it, with the bundle's own vectors.")
     ] = None,
@@ -41,23 +44,27 @@ def verify(
     toolchain verify bundle --provider cuda --json
     """
     from export.bundle import open_bundle
-    from toolchain.release.release import verify_bundle
+    from toolchain.release.verification import verify_vectors
+    from toolchain.scoring.scorer import find_bundle
 
-    opened = open_bundle(bundle)
-    loaded, texts = None, []
+    opened = open_bundle(bundle or find_bundle())
+    say(f"model {escape(str(opened.folder))}")
     if snapshot:
+        from toolchain.corpus.reviews import Source, read_texts
         from toolchain.models.snapshot import load_snapshot
+        from toolchain.release.release import verify_bundle
 
         loaded = load_snapshot(snapshot)
-    if data:
-        from toolchain.corpus.reviews import Source, read_texts
-
-        texts = read_texts(Source(data, text_column, reading=reading))
-    verification = verify_bundle(opened, loaded, texts, provider, say_comparison)
+        texts = read_texts(Source(data, text_column, reading=reading)) if data else []
+        verification = verify_bundle(opened, loaded, texts, provider, say_comparison)
+    elif data:
+        raise UsageError("real text can be compared with PyTorch only; name the snapshot: --snapshot FOLDER")
+    else:
+        verification = verify_vectors(opened, provider, say_comparison)
     if as_json:
         print_json(verification.to_json())
     else:
-        show(verification_table(verification.against, verification.comparisons))
+        show(verification_table(verification))
     if not verification.passed:
         raise CheckFailed("; ".join(c.failure() for c in verification.comparisons if not c.passed))
 
@@ -74,14 +81,14 @@ def say_comparison(comparison: "Comparison") -> None:
     )
 
 
-def verification_table(against: str, comparisons: "Sequence[Comparison]") -> "Table":
-    """The result of `verify`: a row a form, with what it was compared `against`."""
+def verification_table(verification: "Verification") -> "Table":
+    """The result of `verify`: a row a form, with what it was compared with, and why a form was not."""
     from rich.table import Table
 
-    table = Table(title=f"against {against}")
+    table = Table(title=f"against {verification.against}")
     for column in ("form", "provider", "cases", "alone", "max |Δ|", "label agreement", "verdict"):
         table.add_column(column, justify="left" if column in ("form", "provider", "verdict") else "right")
-    for comparison in comparisons:
+    for comparison in verification.comparisons:
         table.add_row(
             comparison.form,
             comparison.provider,
@@ -91,4 +98,6 @@ def verification_table(against: str, comparisons: "Sequence[Comparison]") -> "Ta
             f"{comparison.label_agreement:.3%}",
             "[green]pass" if comparison.passed else "[bold red]FAIL",
         )
+    for each in verification.unchecked:
+        table.add_row(each.form, *[""] * 5, escape(f"not checked: {each.reason}"))
     return table

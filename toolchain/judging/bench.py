@@ -3,19 +3,17 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from export.bundle import Bundle
-from export.sessions import cores, open_session, run_text
+from export.selfcheck import open_for_scoring
+from export.sessions import cores, run_text
 from export.spec import GATES, Specification
-from toolchain.scoring.scorer import GENERAL, INT8, Scorer
+from toolchain.judging.products import Products
+from toolchain.scoring.scorer import CPU, GENERAL, INT8, Scorer
 
 BATCH = 64
-_PRODUCTS = 64
 
 
 @dataclass(frozen=True)
@@ -56,13 +54,14 @@ def measure(
 ) -> Measurement:
     """Time every route over `texts`, in turns, so that a slow minute of the machine hits all of them.
 
-    `others` are further routes over the same texts, by name. Needs onnx, for the product whose rate is the limit.
+    Plain ONNX Runtime runs `model.onnx`, or `model.cpu.onnx` in a bundle that has no other. `others` are further routes
+    over the same texts, by name.
     """
-    product = _Product()
+    products = Products()
     scorers = {"toolchain fp32": Scorer(bundle, "cpu")}
     if INT8 in bundle.files:
         scorers["toolchain int8"] = Scorer(bundle, "cpu", precision="int8")
-    session = open_session(bundle.file(GENERAL), "cpu")
+    session = open_for_scoring(bundle, GENERAL if GENERAL in bundle.files else CPU)
     by_length = sorted(texts, key=len)
     routes: dict[str, Callable[[], object]] = dict(others)
     routes["onnxruntime, as they come"] = lambda: _plain(session, texts)
@@ -73,7 +72,7 @@ def measure(
     rates: list[float] = []
     seconds: dict[str, list[float]] = {name: [] for name in routes}
     for number in range(rounds):
-        rates.append(product.rate())
+        rates.append(products.rate())
         for name, run in routes.items():
             progress(f"round {number + 1} of {rounds}: {name}")
             start = time.perf_counter()
@@ -107,32 +106,3 @@ def flop_per_token(specification: Specification) -> int:
 def _plain(session: Any, texts: Sequence[str]) -> None:
     for start in range(0, len(texts), BATCH):
         run_text(session, ["label", "probabilities"], texts[start : start + BATCH])
-
-
-class _Product:
-    """A chain of [64, 256] x [256, 256] products in single precision, on every core at once."""
-
-    def __init__(self) -> None:
-        from onnx import TensorProto, helper
-
-        from export.onnx_graph import GraphBuilder
-
-        graph = GraphBuilder()
-        graph.constant("matrix", np.eye(256, dtype=np.float32))
-        name = "rows"
-        for index in range(_PRODUCTS):
-            name = graph.node("MatMul", [name, "matrix"], f"product_{index}")
-        rows = [helper.make_tensor_value_info(each, TensorProto.FLOAT, [BATCH, 256]) for each in ("rows", name)]
-        proto = helper.make_graph(graph.nodes, "products", rows[:1], rows[1:], graph.initializers)
-        model = helper.make_model(proto, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
-        self._session = open_session(model.SerializeToString(), "cpu", threads=1)
-
-    def rate(self, runs: int = 100) -> float:
-        """Floating-point operations a second."""
-        rows = {"rows": np.ones((BATCH, 256), np.float32)}
-        with ThreadPoolExecutor(cores()) as workers:
-            start = time.perf_counter()
-            for done in [workers.submit(self._session.run, None, rows) for _ in range(runs * cores())]:
-                done.result()
-            took = time.perf_counter() - start
-        return 2 * BATCH * 256 * 256 * _PRODUCTS * runs * cores() / took

@@ -16,7 +16,6 @@ from export import parity
 from export.bundle import Bundle
 from export.cases import edge_cases, vocabulary_cases
 from export.forms import FORMATS, FORMS, TOLERANCE, Form, too_large
-from export.sessions import choose_provider
 from export.shrinking import Agreement, agreement, shrink
 from export.spec import Classifier, Specification
 from export.text import clean
@@ -25,31 +24,11 @@ from toolchain.errors import CheckFailed, UsageError
 from toolchain.measures.drift import Reference
 from toolchain.models.snapshot import Snapshot
 from toolchain.release.model_card import model_card
+from toolchain.release.verification import Report, Verification, form_provider, verify_vectors
 
 PRECISIONS: dict[str, tuple[str, ...]] = {"fp32": (), "int8": ("onnx-int8",)}
 WORDS_A_VECTOR = 8  # few enough that a wrong number anywhere still shows at the text's end
 RUNTIMES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
-
-
-@dataclass(frozen=True)
-class Verification:
-    """The comparisons of one `verify`, and what they were compared with."""
-
-    against: str
-    comparisons: Sequence[parity.Comparison]
-
-    @property
-    def passed(self) -> bool:
-        """Whether every form agrees."""
-        return all(comparison.passed for comparison in self.comparisons)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, with the verdict."""
-        return {
-            "against": self.against,
-            "passed": self.passed,
-            "forms": [comparison.to_json() for comparison in self.comparisons],
-        }
 
 
 @dataclass(frozen=True)
@@ -67,9 +46,6 @@ class Shrinkage:
             "bytes": {file: _pair(sizes) for file, sizes in self.sizes.items()},
             **dataclasses.asdict(self.agreement),
         }
-
-
-Report = Callable[[parity.Comparison], None]
 
 
 def export_snapshot(
@@ -156,19 +132,12 @@ def verify_bundle(
     Raises `UsageError` where the snapshot is not the bundle's (labels, tokenizer, sizes or vocabulary differ): then
     there is nothing to compare.
     """
-    bundle.check()
-    forms = [form for form in FORMS.values() if form.file in bundle.files]
     if snapshot is None:
         if texts:
             raise UsageError("real text can be compared with PyTorch only; name the snapshot: --snapshot FOLDER")
-        expected = parity.from_vectors(bundle.vectors(), bundle.ids_vectors(), bundle.explain_vectors())
-        comparisons = []
-        for form in forms:
-            used = _provider(form, bundle.folder, provider)
-            run = form.open(bundle.folder / form.file, bundle.specification, bundle.vocabulary(), used)
-            comparisons.append(parity.compare(form.name, used, run, expected, form.tolerance, 0.0, form.logit_ulps))
-            on_comparison(comparisons[-1])
-        return Verification("the bundle's vectors", comparisons)
+        return verify_vectors(bundle, provider, on_comparison)
+    bundle.check()
+    forms = [form for form in FORMS.values() if form.file in bundle.files]
     against = "PyTorch"
     classifier = snapshot.classifier()
     if "shrunk" in bundle.manifest:
@@ -275,7 +244,7 @@ def _compare(
     real = expected.take(range(len(cases) - len(texts), len(cases))) if texts else expected
     comparisons = []
     for form in forms:
-        used = _provider(form, folder, provider)
+        used = form_provider(form, folder, provider)
         run = form.open(folder / form.file, specification, vocabulary, used)
         wanted = real if form.min_agreement else expected
         comparisons.append(
@@ -283,10 +252,6 @@ def _compare(
         )
         on_comparison(comparisons[-1])
     return comparisons
-
-
-def _provider(form: Form, folder: Path, provider: str) -> str:
-    return choose_provider(folder / form.file, provider) if form.uses_provider else "cpu"
 
 
 def _write_vectors(room: Path, snapshot: Snapshot, explain: bool) -> None:

@@ -1,0 +1,89 @@
+"""The proof that whoever receives a bundle can repeat: its digests, and its vectors in every form that runs here.
+
+It needs ONNX Runtime alone. The forms of PyTorch are checked where torch is, and otherwise named as not checked.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from export import parity
+from export.bundle import Bundle
+from export.forms import FORMS, Form
+from export.sessions import RuntimeUnavailable, choose_provider, runtime_version
+from toolchain.errors import CheckFailed
+
+Report = Callable[[parity.Comparison], None]
+
+
+@dataclass(frozen=True)
+class Unchecked:
+    """A form that nothing here can run, and why."""
+
+    form: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The comparisons of one `verify`, what they were compared with, and the forms that could not be run."""
+
+    against: str
+    comparisons: Sequence[parity.Comparison]
+    unchecked: Sequence[Unchecked] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every form that was run agrees."""
+        return all(comparison.passed for comparison in self.comparisons)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, with the verdict."""
+        return {
+            "against": self.against,
+            "passed": self.passed,
+            "forms": [comparison.to_json() for comparison in self.comparisons],
+            "not_checked": [asdict(each) for each in self.unchecked],
+        }
+
+
+def verify_vectors(
+    bundle: Bundle, provider: str = "cpu", on_comparison: Report = lambda comparison: None
+) -> Verification:
+    """Every form in `bundle` against the vectors that it carries, after its digests.
+
+    Raises `CheckFailed` where a form fails while it runs, or where none could be run.
+    """
+    bundle.check()
+    expected = parity.from_vectors(bundle.vectors(), bundle.ids_vectors(), bundle.explain_vectors())
+    comparisons: list[parity.Comparison] = []
+    unchecked: list[Unchecked] = []
+    for form in (form for form in FORMS.values() if form.file in bundle.files):
+        if form.needs_torch and find_spec("torch") is None:
+            unchecked.append(Unchecked(form.name, "torch is not installed; install it: pip install 'toolchain[train]'"))
+            continue
+        used = form_provider(form, bundle.folder, provider)
+        try:
+            run = form.open(bundle.folder / form.file, bundle.specification, bundle.vocabulary(), used)
+        except RuntimeUnavailable as error:
+            if used != "cpu":  # it was asked for
+                raise
+            unchecked.append(Unchecked(form.name, f"ONNX Runtime {runtime_version()}: {error}"))
+            continue
+        try:
+            comparisons.append(parity.compare(form.name, used, run, expected, form.tolerance, 0.0, form.logit_ulps))
+        except Exception as error:  # ONNX Runtime raises a dozen classes without a common base
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise CheckFailed(f"{bundle.folder / form.file}: fails on the bundle's vectors: {reason}") from error
+        on_comparison(comparisons[-1])
+    if not comparisons:
+        reasons = "; ".join(f"{each.form}: {each.reason}" for each in unchecked)
+        raise CheckFailed(f"{bundle.folder}: no form could be checked ({reasons or 'it holds none'})")
+    return Verification("the bundle's vectors", comparisons, unchecked)
+
+
+def form_provider(form: Form, folder: Path, provider: str) -> str:
+    """The provider on which `form` in `folder` is run where `provider` was asked for."""
+    return choose_provider(folder / form.file, provider) if form.uses_provider else "cpu"
