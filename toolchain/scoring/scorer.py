@@ -18,6 +18,7 @@ from export.sessions import choose_provider, cores, run_text
 from toolchain.errors import UsageError
 from toolchain.measures.drift import bundle_reference
 from toolchain.scoring import processes
+from toolchain.scoring.frames import Frame, with_answers
 from toolchain.scoring.texts import require_content, require_strings
 from toolchain.scoring.word_shares import WordShare, explain_model, label_shares, strongest_words
 
@@ -144,6 +145,26 @@ class Scorer:
                 strict=True,
             )
         ]
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The label of each text. Raises `UsageError` as `score` does."""
+        return [prediction.label for prediction in self.score(texts)]
+
+    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The probabilities [N, classes], in the order of `classes_`. Raises `UsageError` as `score` does."""
+        return self.submit(require_content(texts)).result().probabilities
+
+    @property
+    def classes_(self) -> list[str]:
+        """The labels, by the name that scikit-learn's classifiers have for them."""
+        return list(self.labels)
+
+    def score_frame(self, frame: Frame, column: str) -> Frame:
+        """A pandas or polars frame with `prediction` and `confidence` behind its columns, as `with_answers` has it."""
+        return with_answers(lambda texts: [(own.label, own.confidence) for own in self.score(texts)], frame, column)
+
+    def __repr__(self) -> str:
+        return f"<Scorer {self.name} on {self.provider}: {', '.join(self.labels)}>"
 
     def submit(self, texts: Sequence[str]) -> "PendingScores":
         """Start scoring and give a handle; several may be under way at once, and their batches keep every core busy.
