@@ -5,7 +5,7 @@ RECIPE ?= gru
 EPOCHS ?=
 ROWS ?= 20000
 ROUNDS ?= 2
-RUNTIME := cpu,parquet,ray,report,train,tensorboard
+RUNTIME := cpu,parquet,ray,report,serve,train,tensorboard
 BIN := .venv/bin
 READY := .venv/.ready
 PYTEST := $(BIN)/python -m pytest
@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses 2 --dist worksteal
 # What `make test` leaves out, each with a target of its own.
 CLUSTER_TESTS := tests/scoring/ray
-PAGE_TESTS := tests/report/test_page_in_browser.py
+PAGE_TESTS := tests/report/test_page_in_browser.py tests/serving/test_page_in_browser.py
 DOCS_TESTS := tests/docs/test_site.py tests/docs/test_walks.py
 BROWSER_EXAMPLE := examples/tests/test_browser.py
 # What a change has to pass, in this order.
@@ -28,7 +28,7 @@ setup: $(READY)  ## make the environment
 # Most modules are never imported; those that are get their bytecode then.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,train,parquet,files,ray,report,tensorboard,docs,dev,examples]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,train,parquet,files,ray,report,serve,tensorboard,docs,dev,examples]'
 	touch $@
 
 demo: $(READY)  ## train on the embedded sample, export, verify, score, and show the results
@@ -49,7 +49,7 @@ test: $(READY)  ## run the tests, but for those of the next four targets
 test-cluster: $(READY)  ## run the tests of scoring on a Ray cluster, which they start
 	$(PYTEST) $(CLUSTER_TESTS)
 
-test-pages: chromium $(READY) $(NODE_READY)  ## run the tests of the pages in Chromium: the report, the browser example
+test-pages: chromium $(READY) $(NODE_READY)  ## run the tests of the pages in Chromium: the report, the service, the browser example
 	$(PYTEST) $(PAGE_TESTS) $(BROWSER_EXAMPLE)
 
 chromium:

@@ -14,7 +14,7 @@ FLOORS = (
     ("toolchain.cli",),
     ("toolchain.report",),
     ("toolchain.judging", "toolchain.training", "toolchain.release"),
-    ("toolchain.corpus",),
+    ("toolchain.corpus", "toolchain.serving"),
     ("toolchain.models",),
     ("toolchain.scoring.ray",),
     ("toolchain.scoring",),
@@ -24,13 +24,14 @@ FLOORS = (
 )
 ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
-# What scoring and judging import needs neither of these: they run where ONNX Runtime is all there is.
+# What scoring, serving and judging import needs neither of these: they run where ONNX Runtime is all there is.
 PLAIN_ROOMS = (
     "toolchain.files",
     "toolchain.judging",
     "toolchain.measures",
     "toolchain.scoring",
     "toolchain.scoring.ray",
+    "toolchain.serving",
 )
 PLAIN = (
     "export.text",

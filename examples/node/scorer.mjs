@@ -1,6 +1,8 @@
 // Texts in, labels and probabilities out. Calls that come while the model runs share its next batch. The model has a
 // thread of its own because onnxruntime-node's run() holds up the event loop until it is done.
+import { createHash } from "node:crypto";
 import { once } from "node:events";
+import { readFile } from "node:fs/promises";
 import { Worker } from "node:worker_threads";
 
 const BATCH_TEXTS = 64;
@@ -19,14 +21,17 @@ export class Scorer {
   #running = 0;
 
   static async open(bundle) {
-    const workerData = { model: `${bundle}/model.onnx` };
+    const manifest = await readFile(`${bundle}/manifest.json`);
+    const workerData = { model: `${bundle}/model.onnx`, labels: JSON.parse(manifest).labels };
     const worker = new Worker(new URL("worker.mjs", import.meta.url), { workerData });
     await once(worker, "message");
-    return new Scorer(worker);
+    return new Scorer(worker, createHash("sha256").update(manifest).digest("hex"));
   }
 
-  constructor(worker) {
+  /** `bundle` is the SHA-256 of the bundle's manifest. */
+  constructor(worker, bundle) {
     this.#worker = worker;
+    this.bundle = bundle;
   }
 
   /** How many texts have no answer yet. */
@@ -34,7 +39,8 @@ export class Scorer {
     return this.#queue.length + this.#running;
   }
 
-  /** Strings -> [{ label, probabilities }], in their order; a blank one gets the answer of the zero state. */
+  /** Strings -> [{ label, confidence, probabilities: { label: … }, tokens, unknown }], in their order; a blank one gets the
+   * answer of the zero state. */
   score(texts) {
     const answers = texts.map(
       (text) => new Promise((resolve, reject) => this.#queue.push({ text: clean(text), resolve, reject })),

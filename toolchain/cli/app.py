@@ -20,17 +20,34 @@ from toolchain.cli.inspect import inspect
 from toolchain.cli.predict import predict
 from toolchain.cli.report import report
 from toolchain.cli.score import score
+from toolchain.cli.serve import serve
 from toolchain.cli.terminal import be_quiet, fail, interrupted, show
 from toolchain.cli.train import train
 from toolchain.cli.verify import verify
 from toolchain.errors import CheckFailed, UsageError
 
-COMMANDS = (train, evaluate, import_, export, verify, score, predict, explain, report, compare, inspect, bench, doctor)
+COMMANDS = (
+    train,
+    evaluate,
+    import_,
+    export,
+    verify,
+    score,
+    predict,
+    explain,
+    serve,
+    report,
+    compare,
+    inspect,
+    bench,
+    doctor,
+)
 
 _EXTRAS = dict.fromkeys(("torch", "torchtext", "onnx", "matplotlib", "gensim"), "train") | {
     "tensorboard": "tensorboard",
     **dict.fromkeys(("jinja2", "markupsafe", "vl_convert"), "report"),
     **dict.fromkeys(("ray", "pyarrow"), "ray"),
+    **dict.fromkeys(("fastapi", "pydantic", "starlette", "uvicorn", "prometheus_client"), "serve"),
 }
 """A module that may not be installed -> the extra that brings it."""
 

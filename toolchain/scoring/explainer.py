@@ -75,15 +75,16 @@ class Explainer:
     """Explains texts with a bundle that holds `model.explain.onnx`; without a bundle it takes that of `find_bundle`.
 
     In a child that was forked it opens its session anew; a pickle opens the bundle where it is read. `model` is the
-    form's file. Raises `UsageError` where the bundle has no such form, and `export.bundle.InvalidBundle` where it is
-    missing or damaged.
+    form's file; its operators run on `threads` (0: one a core). Raises `UsageError` where the bundle has no such form,
+    and `export.bundle.InvalidBundle` where it is missing or damaged.
     """
 
-    def __init__(self, bundle: str | Path | Bundle | None = None) -> None:
+    def __init__(self, bundle: str | Path | Bundle | None = None, threads: int = 0) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle or find_bundle()))
         self.labels = self.bundle.specification.labels
         self.model = explain_model(self.bundle).name
-        self._opened: onnxruntime.InferenceSession | None = open_for_scoring(self.bundle, self.model)
+        self._threads = threads
+        self._opened: onnxruntime.InferenceSession | None = self._open()
         processes.register(self)
 
     def explain(self, texts: Sequence[str]) -> list[Explanation]:
@@ -105,11 +106,15 @@ class Explainer:
 
     @property
     def _session(self) -> "onnxruntime.InferenceSession":
-        self._opened = self._opened or open_for_scoring(self.bundle, self.model)
+        self._opened = self._opened or self._open()
         return self._opened
 
+    def _open(self) -> "onnxruntime.InferenceSession":
+        return open_for_scoring(self.bundle, self.model, threads=self._threads)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopened, (self.bundle.folder.absolute(), self.bundle.folder == BOX, self.bundle.identity)
+        folder = self.bundle.folder
+        return _reopened, (folder.absolute(), folder == BOX, self.bundle.identity, self._threads)
 
     def _explain_batch(self, texts: Sequence[str]) -> Iterator[Explanation]:
         names = ["probabilities", "tokens", "unknown", "words", "shares", "start"]
@@ -133,12 +138,12 @@ class Explainer:
             )
 
 
-def _reopened(folder: Path, from_box: bool, identity: str) -> Explainer:
+def _reopened(folder: Path, from_box: bool, identity: str, threads: int) -> Explainer:
     """An explainer out of a pickle. Raises `UsageError` where another bundle has taken the place of its own."""
     bundle = open_bundle(BOX if from_box else folder)
     if bundle.identity != identity:
         raise UsageError(f"{bundle.folder}: not the bundle that this Explainer was pickled with; pickle it anew")
-    return Explainer(bundle)
+    return Explainer(bundle, threads)
 
 
 def _pieces(text: str, tokenizer: Tokenizer, shares: Sequence[float]) -> Iterator[Piece]:
