@@ -149,16 +149,11 @@ def read_record(path: Path) -> Mapping[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def record_values(about: Mapping[str, Any], files: Mapping[str, Path]) -> dict[str, Any]:
-    """A record: `about` it, and the size and SHA-256 of the files that it is the record of, by the names that they have
-    or will have."""
-    sizes = {name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for name, path in files.items()}
-    return {**about, "files": sizes}
-
-
 def record_bytes(about: Mapping[str, Any], files: Mapping[str, Path]) -> bytes:
-    """The same as it stands in its file."""
-    return json.dumps(record_values(about, files), indent=2, ensure_ascii=False).encode() + b"\n"
+    """A record as it stands in its file: `about` it, and the size and SHA-256 of the files that it is the record of, by
+    the names that they have or will have."""
+    sizes = {name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for name, path in files.items()}
+    return json.dumps({**about, "files": sizes}, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def write_record(path: Path, about: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from toolchain.errors import UsageError
 from toolchain.files.compression import check_packing, compressing
 from toolchain.files.kind import Kind
-from toolchain.files.outputs import real, record_bytes, record_path, record_values, write_durably
+from toolchain.files.outputs import real, record_bytes, record_path, write_durably
 from toolchain.measures.metrics import LabelCounts
 from toolchain.scoring.parquet_rows import join_parts
 
@@ -124,8 +124,7 @@ class Parts:
                 self._join(rejected, 1, b"", set_aside, Kind.of(str(rejects)))
                 files[rejects.name] = set_aside
             if scored or header:
-                own = record_values(record, files) if in_file else None
-                self._join(scored, 0, header, rows, self._target, own)
+                self._join(scored, 0, header, rows, self._target, record if in_file else None)
                 files[self.output.name] = rows
             write_durably(unpublished, record_bytes(record, files))
             for joined, target in ((set_aside, rejects), (rows, self.output)):

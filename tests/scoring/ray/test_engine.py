@@ -21,6 +21,7 @@ from toolchain.errors import CheckFailed, UsageError
 from toolchain.files.storage import files_in, read_bytes, upload
 from toolchain.scoring.batch import Outcome
 from toolchain.scoring.job import Options, Summary, score_file
+from toolchain.scoring.provenance import Provenance, read_provenance
 from toolchain.scoring.ray.engine import Cluster, Model, score_files
 from toolchain.scoring.scorer import Scorer
 
@@ -31,6 +32,7 @@ SUFFIXES = (".csv", ".jsonl", ".parquet")
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toolchain.scoring.job, "WINDOW_ROWS", WINDOW)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")  # the time in a record is all in which two runs differ
 
 
 def on_ray(
@@ -71,6 +73,7 @@ def test_three_formats_at_once_are_those_of_the_local_engine(
         assert (summary.output, summary.rejects) == (str(merged), str(rejects(merged)))
         assert merged.read_bytes() == local.read_bytes()
         assert rejects(merged).read_bytes() == rejects(local).read_bytes()
+        assert read_provenance(str(merged)) == read_provenance(str(local)) == summary.made_by
         assert not Path(f"{merged}.shards").exists()
 
 
@@ -87,6 +90,8 @@ def test_without_a_merge_shards_are_files_and_the_manifest_adds_up(
         summary = outcomes[str(source)].completed()
         same_figures(summary, expected)
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        assert Provenance.from_json(manifest["summary"]["made_by"]) == summary.made_by
+        assert manifest["summary"]["made_by"]["bundle"] == open_bundle(tiny_bundle).identity
         shards = manifest["shards"]
         assert [shard["window"] for shard in shards] == [0, 1, 2, 3]
         assert sum(shard["scored"] for shard in shards) == manifest["summary"]["scored"] == expected.scored

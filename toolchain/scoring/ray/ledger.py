@@ -12,7 +12,7 @@ from export.bundle import Bundle
 from toolchain.errors import CheckFailed, UsageError
 from toolchain.files.inputs import rejects_path
 from toolchain.files.kind import Kind
-from toolchain.files.outputs import RECORD, record_bytes, record_values, write_durably
+from toolchain.files.outputs import RECORD, record_bytes, write_durably
 from toolchain.files.storage import beside, is_remote, last_name, read_bytes, remove, remove_tree, upload
 from toolchain.files.storage import join as name_in
 from toolchain.measures.drift import Statistics, bundle_reference, find_drift
@@ -159,8 +159,7 @@ class Ledger:
                 files[rejects] = work / "rejected"
             if self._with_rows or self._planned.header:
                 rows = _local(self.file.rows(number) for number in self._with_rows)
-                own = record_values(record, files) if in_file else None
-                join(self._planned.header, rows, work / "joined", target, own)
+                join(self._planned.header, rows, work / "joined", target, record if in_file else None)
                 files[name] = work / "joined"
             write_durably(work / UNPUBLISHED, record_bytes(record, files))
             for written in (rejects, name):
