@@ -342,10 +342,10 @@ def test_several_inputs_go_to_a_folder_and_never_to_one_file(bundle: Path, tmp_p
     (tmp_path / "other.csv").write_bytes(b"text\ngood\n")
     result = command("a/in.csv", "other.csv", "-o", "out", "--bundle", bundle, cwd=tmp_path)
     assert result.returncode == 0
-    assert sorted(path.name for path in (tmp_path / "out").glob("*.csv")) == ["in.scored.csv", "other.scored.csv"]
-    refused = command("other.csv", "a/in.csv", "b/in.csv", "-o", "new", "--bundle", bundle, cwd=tmp_path)
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*.csv")) == ["in.scored.csv", "other.scored.csv"]
+    refused = command("other.csv", "a/in.csv", "a/../a/in.csv", "-o", "new", "--bundle", bundle, cwd=tmp_path)
     assert refused.returncode == 2
-    assert "new/in.scored.csv" in error_line(refused)
+    assert "new/a/in.scored.csv" in error_line(refused)
     assert not (tmp_path / "new").exists()
     refused = command("other.csv", "a/in.csv", "-o", "-", "--bundle", bundle, cwd=tmp_path)
     assert refused.returncode == 2

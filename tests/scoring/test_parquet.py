@@ -110,7 +110,9 @@ def test_the_columns_pass_through_untouched_and_ours_stand_behind(scorer: Scorer
     output = pq.read_table(source.with_name("out.parquet"))
     before = pq.read_table(source)
     own = output.select(before.column_names)
-    assert own.schema.equals(before.schema, check_metadata=True)
+    metadata = dict(own.schema.metadata)
+    assert json.loads(metadata.pop(b"toolchain"))["bundle"] == scorer.bundle.identity
+    assert own.schema.with_metadata(metadata).equals(before.schema, check_metadata=True)
     assert own.equals(scored_rows(before))
     assert output.schema.names[-2:] == ["prediction", "confidence"]
     assert output.schema.types[-2:] == [pa.string(), pa.float32()]
@@ -187,7 +189,10 @@ def test_a_text_and_a_label_can_be_nested_or_in_a_dictionary(scorer: Scorer, sou
     assert words.rejected == ROWS // 7
 
 
-def test_a_stopped_job_ends_as_an_undisturbed_one(scorer: Scorer, source: Path) -> None:
+def test_a_stopped_job_ends_as_an_undisturbed_one(
+    scorer: Scorer, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")  # the time in the record is all in which two runs differ
     undisturbed = source.with_name("whole.parquet")
     score_file(scorer, str(source), str(undisturbed), Options())
     for windows in range(1, 9):
@@ -299,7 +304,7 @@ def test_a_damaged_page_keeps_what_was_before(scorer: Scorer, source: Path) -> N
         (("in.parquet", "out.parquet"), Options(text_column="nested.gone"), "no column 'nested.gone'"),
         (("in.parquet", "out.parquet"), Options(text_column="id.x"), "no column 'id.x'"),
         (("in.parquet", "out.parquet"), Options(text_column="price"), r"'price' holds decimal128.*expected strings"),
-        (("in.parquet", "in.parquet"), Options(), "is the input itself"),
+        (("in.parquet", "in.parquet"), Options(), "is an input itself"),
     ],
 )
 def test_wrong_use_is_named(
