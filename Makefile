@@ -17,7 +17,7 @@ PAGE_TESTS := tests/report/test_page_in_browser.py tests/serving/test_page_in_br
 DOCS_TESTS := tests/docs/test_site.py tests/docs/test_walks.py
 BROWSER_EXAMPLE := examples/tests/test_browser.py
 # What a change has to pass, in this order.
-CHECKS := lint test test-cluster test-pages test-docs test-embed
+CHECKS := lint test test-cluster test-pages test-docs test-embed test-runtimes
 NODE_READY := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard examples/*/package-lock.json))
 
 .PHONY: setup demo train $(CHECKS) check chromium docs bench format dist sbom clean help
@@ -60,6 +60,9 @@ test-docs: $(READY) docs/diagrams/node_modules/.package-lock.json  ## build the 
 
 test-embed: $(READY) $(NODE_READY)  ## run every other example in its runtime against a fresh bundle's vectors
 	$(PYTEST) examples/tests --ignore=$(BROWSER_EXAMPLE)
+
+test-runtimes: $(READY)  ## run the vectors in old and new versions of ONNX Runtime, in Python and in Node; they are kept in build/runtimes
+	$(BIN)/python -m tests.runtimes.matrix
 
 check: $(CHECKS)  ## all of it: what a change has to pass
 

@@ -21,8 +21,8 @@ _SUFFIX = "ExecutionProvider"
 _TF32_OFF = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 
 _MEMORY_PATTERN_RIGHT = (1, 19, 2)
-"""ONNX Runtime 1.14 to 1.18 reuse memory that is still read: a graph with a `Scan` over one state answers wrongly from
-the second batch of a size on (https://github.com/microsoft/onnxruntime/issues/18672)."""
+"""With memory patterns ONNX Runtime 1.14 to 1.18 answer wrongly from the second batch of a size on, in graphs with a
+`Scan` (https://github.com/microsoft/onnxruntime/issues/18672; `make test-runtimes`)."""
 
 
 # x -> Relu -> y, float[1]: the smallest model every provider can run.

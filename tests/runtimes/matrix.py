@@ -1,0 +1,131 @@
+"""Every text form in several versions of ONNX Runtime, in Python and in Node: the matrix behind each "since version".
+
+`make test-runtimes` runs it. A session answers all vectors in batches, all again, and each alone; once with the options
+that a session has by itself, once with memory patterns off. The runtimes are kept in build/runtimes.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from export import bundle as bundles
+from export import parity
+from export.cases import edge_cases, vocabulary_cases
+from export.forms import FORMS
+from tests.conftest import untrained_snapshot
+
+ROOT = Path(__file__).parents[2]
+KEPT = ROOT / "build" / "runtimes"
+PYTHON = ("1.18.1", "1.23.2", "1.32.0")
+NODE = ("1.12.1", "1.18.0", "1.19.2", "1.30.0")
+PATTERN_RIGHT = (1, 19, 2)
+NUMPY_2 = (1, 19, 0)
+
+MODELS = {"gru": 1, "gru of two layers": 2, "rnn-cell": 1}
+TEXT_FORMS = ("onnx", "onnx-cpu", "onnx-int8", "onnx-explain")
+FOLDED = ("onnx-cpu", "onnx-int8", "onnx-explain")
+LONGEST = 2_000  # characters: each further step costs every version its time
+
+
+def main() -> int:
+    """Print the matrix. Exit status 1 where an answer is wrong that the documentation promises."""
+    floor = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["cpu"]
+    assert floor == [f"onnxruntime>={PYTHON[0]}"], f"pyproject.toml names another oldest version: {floor}"
+    folders = [make_bundle(name, layers) for name, layers in MODELS.items()]
+    failures: list[str] = []
+    print(f"{'runtime':22}{'memory patterns':17}" + "".join(f"{form:15}" for form in TEXT_FORMS))
+    for runtime, version in [*(("python", each) for each in PYTHON), *(("node", each) for each in NODE)]:
+        place = installed(runtime, version)
+        for patterns in (True, False):
+            cells = answers(runtime, place, patterns, folders)
+            print(f"{runtime + ' ' + version:22}{'as they are' if patterns else 'off':17}", end="")
+            print("".join(f"{cells[form] or 'right':15}" for form in TEXT_FORMS), flush=True)
+            promised = [form for form in TEXT_FORMS if not (patterns and form in FOLDED and _unsafe(version))]
+            failures += [f"{runtime} {version}: {form}, {cells[form]}" for form in promised if cells[form]]
+    print("\n".join(failures) or "every promised answer is right")
+    return 1 if failures else 0
+
+
+def _unsafe(version: str) -> bool:
+    return _numbers(version) < PATTERN_RIGHT
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
+def make_bundle(recipe: str, layers: int) -> Path:
+    """A bundle of untrained weights with the text forms and the vectors that are quick to run."""
+    folder = KEPT / f"bundle {recipe}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    snapshot = untrained_snapshot(recipe.partition(" ")[0], layers)
+    classifier, specification, words = snapshot.classifier(), snapshot.specification, snapshot.vocabulary
+    for name in TEXT_FORMS:
+        (folder / FORMS[name].file).write_bytes(FORMS[name].build(classifier, {}))
+    texts = [text for text in edge_cases(words, specification.max_tokens) if len(text) <= LONGEST]
+    texts += vocabulary_cases(words, 16)[:200]
+    expected = parity.expect(snapshot.reference(), specification, words, texts).decided(1e-4)
+    lines = (json.dumps(row) + "\n" for row in parity.vectors(expected))
+    (folder / bundles.VECTORS).write_text("".join(lines), encoding="utf-8")
+    bundles.write_manifest(folder, specification, {})
+    return folder
+
+
+def installed(runtime: str, version: str) -> Path:
+    """The folder with that version, installed where it is not there yet."""
+    place = KEPT / f"{runtime}-{version}"
+    if place.is_dir():
+        return place
+    unfinished = place.with_suffix(".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    if runtime == "python":
+        numpy = "numpy>=2" if _numbers(version) >= NUMPY_2 else "numpy<2"
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
+        command = [*pip, "--target", str(unfinished), f"onnxruntime=={version}", numpy]
+    else:
+        npm = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
+        command = [*npm, "--prefix", str(unfinished), f"onnxruntime-node@{version}"]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    unfinished.rename(place)
+    return place
+
+
+def answers(runtime: str, place: Path, patterns: bool, folders: Sequence[Path]) -> dict[str, str]:
+    """What is wrong with each form, over all models: empty where nothing is."""
+    setting = "on" if patterns else "off"
+    files = [FORMS[form].file for form in TEXT_FORMS]
+    if runtime == "python":
+        command = [sys.executable, "-m", "tests.runtimes.in_python"]
+        environment = {**os.environ, "PYTHONPATH": f"{place}{os.pathsep}{ROOT}"}
+    else:
+        command = ["node", str(ROOT / "tests" / "runtimes" / "in_node.mjs")]
+        environment = {**os.environ, "RUNTIME": str(place)}
+    wrong = dict.fromkeys(TEXT_FORMS, 0)
+    failed = dict.fromkeys(TEXT_FORMS, "")
+    for folder in folders:
+        for form, file in zip(TEXT_FORMS, files, strict=True):
+            done = subprocess.run(
+                [*command, str(folder), file, str(FORMS[form].tolerance), setting],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            said: list[Any] = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+            if done.returncode or not said:
+                failed[form] = f"fails ({done.returncode})"
+            else:
+                wrong[form] += said[-1]["wrong"]
+    return {form: failed[form] or (f"{wrong[form]} wrong" if wrong[form] else "") for form in TEXT_FORMS}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
