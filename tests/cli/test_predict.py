@@ -1,5 +1,6 @@
 """`toolchain predict`: a sentence in, its label and probability out."""
 
+import gzip
 import io
 import json
 import sys
@@ -18,8 +19,8 @@ class _Sent(io.BytesIO):
     """Standard input that somebody has sent."""
 
     @property
-    def buffer(self) -> io.BytesIO:
-        return self
+    def buffer(self) -> io.BufferedReader:
+        return io.BufferedReader(io.BytesIO(self.getvalue()))
 
 
 def test_a_line_a_text_with_label_and_probability(run: Run) -> None:
@@ -55,6 +56,22 @@ def test_standard_input_without_a_text_is_refused(
     done = run("predict", "--bundle", BOX)
     assert (done.status, done.stdout) == (2, "")
     assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("sent", "options"),
+    [
+        ("café\n".encode("utf-16"), ()),
+        ("café\n".encode("latin-1"), ("--encoding", "latin-1")),
+        (gzip.compress("café\n".encode()), ()),
+    ],
+)
+def test_standard_input_may_be_packed_or_in_another_encoding(
+    run: Run, monkeypatch: pytest.MonkeyPatch, sent: bytes, options: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", _Sent(sent))
+    (answer,) = json.loads(run("predict", "--json", "--bundle", BOX, *options).stdout)
+    assert answer["text"] == "café"
 
 
 def test_a_blank_text_is_refused(run: Run) -> None:

@@ -45,6 +45,8 @@ FILES: dict[str, Callable[[Path], object]] = {
     "utf16.csv": lambda path: path.write_bytes(CSV.encode("utf-16")),
     "t.tsv": lambda path: path.write_bytes(CSV.replace('",', '"\t').replace("text,", "text\t").encode()),
     "t.parquet": write_parquet,
+    "packed.csv": lambda path: path.write_bytes(gzip.compress(CSV.encode())),
+    "plain.csv.gz": lambda path: path.write_bytes(CSV.encode()),
     "t.jsonl.gz": lambda path: path.write_bytes(
         gzip.compress("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in ROWS).encode())
     ),
@@ -138,3 +140,47 @@ def test_another_delimiter_reaches_every_reader(tmp_path: Path, tiny_bundle: Pat
     result = run("evaluate", "--data", piped, "--bundle", tiny_bundle, "--delimiter", "|", "--json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["reviews"] == 2
+
+
+def test_another_encoding_is_named_once_and_not_a_reject_a_row(tmp_path: Path, tiny_bundle: Path) -> None:
+    latin = tmp_path / "latin.csv"
+    latin.write_bytes(("text,label\n" + "schöner Film für größere Kinder,pos\n" * 50).encode("latin-1"))
+    for command in (
+        ("evaluate", "--data", latin, "--bundle", tiny_bundle),
+        ("compare", tiny_bundle, tiny_bundle, latin),
+        ("score", latin, "--bundle", tiny_bundle, "-o", tmp_path / "out.csv"),
+        ("train", "--recipe", "gru-pool", "--data", latin, "--out", tmp_path / "snapshot"),
+    ):
+        result = run(*command)
+        assert result.exit_code == 2
+        (error,) = (line for line in result.stderr.splitlines() if line.startswith("error:"))
+        assert "is not UTF-8" in error
+        assert "--encoding cp1252" in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latin.csv"]
+
+
+def test_a_file_without_a_header_is_read_by_number(tmp_path: Path, tiny_bundle: Path) -> None:
+    bare = tmp_path / "bare.csv"
+    bare.write_text("1,fine lovely,pos\n2,dull awful,neg\n", encoding="utf-8")
+    result = run(
+        *("evaluate", "--data", bare, "--bundle", tiny_bundle, "--json"),
+        *("--no-header", "--text-column", "2", "--label-column", "3"),
+    )
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["reviews"] == 2
+
+
+def test_what_was_found_out_is_said_by_every_command(tmp_path: Path, tiny_bundle: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_bytes(gzip.compress(b'review;body;sentiment\n5;"I loved it, really";pos\n1;"Awful; dull";neg\n'))
+    for command in (
+        ("evaluate", "--data", source, "--bundle", tiny_bundle),
+        ("compare", tiny_bundle, tiny_bundle, source),
+        ("score", source, "--bundle", tiny_bundle),
+    ):
+        result = run(*command)
+        assert result.exit_code == 0, result.stderr
+        (read,) = (line for line in result.stderr.splitlines() if line.startswith("read"))
+        assert "text column 'body'" in read
+        assert "gzip" in read
+        assert "the column 'review' holds only numbers; the text is taken from 'body'" in read

@@ -219,13 +219,13 @@ def test_the_command_prints_json(run: Run, explaining: Path) -> None:
 
 
 def test_a_text_comes_from_standard_input(run: Run, explaining: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("좋다 film\n".encode())))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO("좋다 film\n".encode()))))
     (said,) = json.loads(run("explain", "-", "--bundle", explaining, "--json").stdout)
     assert said["text"] == "좋다 film\n"
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a \xff")))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(b"a \xff"))))
     ended = run("explain", "-", "--bundle", explaining)
     assert ended.status == 2
-    assert ended.stderr.splitlines()[-1] == "error: standard input: byte 3 is not UTF-8; convert it first"
+    assert ended.stderr.splitlines()[-1] == "error: standard input: byte 3 is not UTF-8; name what it is in: --encoding"
 
 
 def test_a_bundle_without_the_form_is_one_line(run: Run, explaining: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolchain.cli import options
-from toolchain.cli.terminal import escape, print_json, say, show
+from toolchain.cli.terminal import escape, print_json, say, show, tell
 from toolchain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def bench(
 
     opened = open_bundle(bundle or find_bundle())
     say(f"model {escape(str(opened.folder))}")
-    unique = read_texts(Source(data, text_column, reading=reading))
+    unique = read_texts(Source(data, text_column, reading=reading, say=tell))
     if not unique:
         raise UsageError(f"{data}: holds no text")
     texts = [unique[index % len(unique)] for index in range(rows)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolchain.cli import options
-from toolchain.cli.terminal import escape, print_json, say, show, show_excerpt, warn
+from toolchain.cli.terminal import escape, print_json, say, show, show_excerpt, tell, warn
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -88,6 +88,10 @@ def compare(
     )
     with Scorer(old, provider) as first, Scorer(new, provider) as second, Progress(file) as shown:
         comparison = compare_models(first, second, file, wanted, shown.update)
+    columns = f"text column {comparison.text_column!r}"
+    if comparison.label_column:
+        columns += f", label column {comparison.label_column!r}"
+    tell("; ".join([f"read {comparison.input}: {columns}", *comparison.found]))
     for warning in comparison.warnings:
         warn(warning)
     if as_json:

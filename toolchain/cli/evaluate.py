@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolchain.cli import options
-from toolchain.cli.terminal import escape, print_json, say, show, show_excerpt, warn
+from toolchain.cli.terminal import escape, print_json, say, show, show_excerpt, tell, warn
 from toolchain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def evaluate(
         if not reliability.lower().endswith(".png"):
             raise UsageError(f"--reliability {reliability}: expected a name that ends in .png")
         check(reliability, RELIABILITY, overwrite, [data], "--reliability")
-    source = Source(data, text_column, label_column, label_map=label_map, reading=reading)
+    source = Source(data, text_column, label_column, label_map=label_map, reading=reading, say=tell)
     if not snapshot and not bundle and not Path("snapshot").exists():
         bundle = find_bundle()
         say(f"model {escape(str(bundle))}")

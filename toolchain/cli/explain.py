@@ -1,6 +1,5 @@
 """`toolchain explain`: what each word of a review did to its label."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from toolchain.cli.terminal import escape, print_json, say
 
 def explain(
     texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Reviews; - is one from standard input.")],
+    encoding: options.Encoding = None,
     bundle: Annotated[
         Path | None,
         options.bundle(options.MODEL),
@@ -28,10 +28,12 @@ def explain(
     toolchain explain "I expected a dull film but got a lively one."
     toolchain explain - --json < review.txt
     """
-    from toolchain.scoring.explainer import read_text
+    from toolchain.files.records import MAX_ROW_BYTES
+    from toolchain.files.standard_input import read_text
 
     options.refuse_file_names(texts, "explain the rows of a file: toolchain score FILE --explain 3")
-    print_explanations([read_text(sys.stdin.buffer) if text == "-" else text for text in texts], bundle, as_json)
+    texts = [read_text(encoding, MAX_ROW_BYTES) if text == "-" else text for text in texts]
+    print_explanations(texts, bundle, as_json)
 
 
 def print_explanations(texts: list[str], bundle: Path | None, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolchain.cli import options
-from toolchain.cli.terminal import escape, print_json, say
+from toolchain.cli.terminal import escape, print_json, say, tell
 from toolchain.cli.verify import say_comparison
 from toolchain.errors import UsageError
 
@@ -93,7 +93,7 @@ def export(
         raise UsageError(f"--vocabulary {vocabulary}: a shrunk bundle alone has a shorter one; add --shrink")
     entries = (vocabulary or SHRUNK_ENTRIES) if shrink else None
     loaded = load_snapshot(snapshot)
-    texts = read_texts(Source(data, text_column, reading=reading))
+    texts = read_texts(Source(data, text_column, reading=reading, say=tell))
     say(f"exporting {escape(str(snapshot))} …")
     try:
         verification = export_snapshot(

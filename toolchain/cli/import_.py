@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from toolchain.cli import options
-from toolchain.cli.terminal import escape, print_json, say, show, warn
+from toolchain.cli.terminal import escape, print_json, say, show, tell, warn
 from toolchain.errors import quoted
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def import_(
         from toolchain.corpus.reviews import Source, read_texts_with_labels
 
         say(f"measuring on {escape(sample)} …")
-        source = Source(sample, text_column, label_column, label_map=label_map, reading=reading)
+        source = Source(sample, text_column, label_column, label_map=label_map, reading=reading, say=tell)
         rows = read_texts_with_labels(source)
         texts, truth = [text for text, _ in rows], [label for _, label in rows]
         fits = measure_fits(snapshot, texts, truth)

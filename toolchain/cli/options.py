@@ -56,16 +56,13 @@ def overwrite_snapshot(panel: str) -> Any:
     )
 
 
+Encoding = Annotated[
+    str | None,
+    typer.Option(help="Of the input, such as cp1252. Default: UTF-8, or what its mark says.", rich_help_panel=INPUT),
+]
+
 READ_BY: Mapping[str, tuple[Any, Any]] = {
-    "encoding": (
-        Annotated[
-            str | None,
-            typer.Option(
-                help="Of the input, such as cp1252. Default: UTF-8, or what its mark says.", rich_help_panel=INPUT
-            ),
-        ],
-        None,
-    ),
+    "encoding": (Encoding, None),
     "delimiter": (
         Annotated[
             str | None,

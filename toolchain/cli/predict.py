@@ -16,6 +16,7 @@ def predict(
         list[str] | None,
         typer.Argument(metavar="[TEXT]...", help="Texts in quotes. Without one, a text a line of standard input."),
     ] = None,
+    encoding: options.Encoding = None,
     bundle: Annotated[Path | None, options.bundle(options.MODEL)] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show what each word did to the label.", rich_help_panel=options.OUTPUT)
@@ -36,11 +37,11 @@ def predict(
     if explain:
         from toolchain.cli.explain import print_explanations
 
-        print_explanations(texts or _lines(), bundle, as_json)
+        print_explanations(texts or _lines(encoding), bundle, as_json)
         return
     with Scorer(bundle) as scorer:
         say(f"model {escape(scorer.name)}")
-        wanted = texts or _lines()
+        wanted = texts or _lines(encoding)
         _check(wanted)
         predictions = scorer.score(wanted)
     if as_json:
@@ -65,15 +66,13 @@ def predict(
         )
 
 
-def _lines() -> list[str]:
+def _lines(encoding: str | None) -> list[str]:
     """The lines of standard input that hold a text. Raises `UsageError` where nobody has sent any."""
+    from toolchain.files.standard_input import read_text
+
     if sys.stdin.isatty():
         raise UsageError('no text; name one: toolchain predict "I loved this film.", or send lines to standard input')
-    try:
-        lines = sys.stdin.buffer.read().decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"standard input: byte {error.start + 1:,} is not UTF-8; convert it first") from error
-    return [line for line in lines if line.strip()]
+    return [line for line in read_text(encoding).splitlines() if line.strip()]
 
 
 def _check(texts: list[str]) -> None:

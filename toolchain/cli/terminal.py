@@ -55,6 +55,11 @@ def say(message: "RenderableType") -> None:
         console(stderr=True).print(message)
 
 
+def tell(line: str) -> None:
+    """`say` for plain text."""
+    say(escape(line))
+
+
 def show(result: "RenderableType", *, soft_wrap: bool | None = None, markup: bool | None = None) -> None:
     """What was asked for, on stdout, in Rich's markup."""
     console(stderr=False).print(result, soft_wrap=soft_wrap, markup=markup)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from toolchain.cli import options
-from toolchain.cli.terminal import escape, fail, print_json, say, warn
+from toolchain.cli.terminal import escape, fail, print_json, say, tell, warn
 from toolchain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def train(
     if unlabelled and not chosen.vector_epochs:
         raise UsageError(f"--unlabelled: the recipe {recipe} makes no use of it; use --recipe gru-lm, or leave it out")
     loaded_teacher = load_snapshot(teacher) if teacher else None
-    source = Source(data, text_column, label_column, test_data, group_column, unlabelled, label_map, reading)
+    source = Source(data, text_column, label_column, test_data, group_column, unlabelled, label_map, reading, say=tell)
     corpus = load_corpus(source, chosen, seed)
     for warning in corpus.warnings:
         warn(warning)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolchain.cli import options
-from toolchain.cli.terminal import escape, print_json, say, show
+from toolchain.cli.terminal import escape, print_json, say, show, tell
 from toolchain.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def verify(
         from toolchain.release.release import verify_bundle
 
         loaded = load_snapshot(snapshot)
-        texts = read_texts(Source(data, text_column, reading=reading)) if data else []
+        texts = read_texts(Source(data, text_column, reading=reading, say=tell)) if data else []
         verification = verify_bundle(opened, loaded, texts, provider, say_comparison)
     elif data:
         raise UsageError("real text can be compared with PyTorch only; name the snapshot: --snapshot FOLDER")

@@ -11,8 +11,9 @@ from typing import Any
 from export.text import clean, is_blank
 from toolchain.corpus.imdb import imdb_folder, is_imdb
 from toolchain.errors import UsageError
+from toolchain.files.kind import Kind
 from toolchain.files.records import LABEL_COLUMNS, Reader, find_column, find_text_column
-from toolchain.files.tables import ReadOptions, open_table
+from toolchain.files.tables import ReadOptions, Table, open_table
 from toolchain.measures.labels import LabelMap, label_name, why_no_label
 
 IMDB_LABELS = ("neg", "pos")
@@ -25,7 +26,8 @@ class Source:
     `test` is a file of the same form to test on; without one, a tenth of the file is held out. `group_column` names
     what reviews have in common (a film, a product, an author): reviews of one group are never split. `unlabelled` is
     more text of the same kind: `imdb`, an aclImdb folder (its train/unsup), a folder of text files or a file of rows.
-    `label_map` as `toolchain.measures.labels` has it. `reading` says what is not to be found out of the files.
+    `label_map` as `toolchain.measures.labels` has it. `reading` says what is not to be found out of the files; `say` is
+    told what was, a line a file.
     """
 
     data: str
@@ -36,6 +38,7 @@ class Source:
     unlabelled: str | None = None
     label_map: str | None = None
     reading: ReadOptions = field(default_factory=ReadOptions)
+    say: Callable[[str], None] = lambda line: None
 
     @property
     def is_imdb(self) -> bool:
@@ -54,13 +57,13 @@ class Source:
             )
         return Path(self.data)
 
-    def open(self, path: str | Path, stack: ExitStack) -> Reader:
-        """The rows of a file. Raises `UsageError` where there is none."""
-        if not Path(path).exists():
+    def open(self, path: str | Path, stack: ExitStack) -> Table:
+        """A file of rows. Raises `UsageError` where there is none."""
+        if Kind.of(str(path)).place == "local" and not Path(path).exists():
             raise UsageError(
                 f"{path}: No such file or directory; expected imdb, sample, an aclImdb folder or a file of reviews"
             )
-        return open_table(str(path), replace(self.reading, text_column=self.text_column), stack).reader
+        return open_table(str(path), replace(self.reading, text_column=self.text_column), stack)
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def read_training_reviews(source: Source) -> tuple[Reviews, Reviews | None]:
         own = Source("sample", group_column=source.group_column, label_map=source.label_map)
         return read_reviews(sample_folder() / "sample_train.csv", own), read_test_reviews(own)
     test = read_reviews(source.test, replace(source, group_column=None)) if source.test else None
-    return read_reviews(Path(source.data), source), test
+    return read_reviews(source.data, source), test
 
 
 def read_test_reviews(source: Source) -> Reviews:
@@ -115,10 +118,10 @@ def read_test_reviews(source: Source) -> Reviews:
     if source.data == "sample":
         own = Source("sample", label_map=source.label_map)
         return read_reviews(sample_folder() / "sample_test.csv", own)
-    return read_reviews(Path(source.data), replace(source, group_column=None))
+    return read_reviews(source.data, replace(source, group_column=None))
 
 
-def read_reviews(path: Path, source: Source | None = None) -> Reviews:
+def read_reviews(path: str | Path, source: Source | None = None) -> Reviews:
     """The labelled reviews of a file of rows, by the columns and the label map of `source`.
 
     Rows that cannot be used are named in `skipped`. Raises `UsageError` where there is no such file or column, or no
@@ -126,9 +129,11 @@ def read_reviews(path: Path, source: Source | None = None) -> Reviews:
     """
     source = source or Source(str(path))
     with ExitStack() as stack:
-        reader = source.open(path, stack)
-        text_column = find_text_column(reader, source.text_column)[0]
+        table = source.open(path, stack)
+        reader = table.reader
+        text_column, note = find_text_column(reader, source.text_column)
         label_column = find_column(reader, source.label_column, LABEL_COLUMNS, "--label-column NAME")
+        source.say(_what_was_found(table, f"text column {text_column!r}, label column {label_column!r}", note))
         text_of, label_of = reader.text_getter(text_column), reader.getter(label_column)
         group_of = None
         if source.group_column is not None:
@@ -168,10 +173,10 @@ def read_texts_with_labels(source: Source) -> list[tuple[str, str | None]]:
         return list(zip(reviews.texts, reviews.labels, strict=True))
     label_map = LabelMap.parse(source.label_map)
     with ExitStack() as stack:
-        reader = source.open(source.data, stack)
-        text_of = reader.text_getter(find_text_column(reader, source.text_column)[0])
-        label_of = _label_getter(reader, source.label_column)
-        rows = [(text_of(record.fields), label_name(label_of(record.fields))) for record in reader]
+        table = source.open(source.data, stack)
+        text_of = _text_getter(table, source)
+        label_of = _label_getter(table.reader, source.label_column)
+        rows = [(text_of(record.fields), label_name(label_of(record.fields))) for record in table.reader]
     return [(clean(text), label and label_map(label)) for text, label in rows if isinstance(text, str)]
 
 
@@ -195,6 +200,18 @@ def sample_folder() -> Path:
     return package / "data" if (package / "data").is_dir() else package.parent / "data"
 
 
+def _text_getter(table: Table, source: Source) -> Callable[[Any], Any]:
+    """What takes the text from a row's fields; the choice of the column is told."""
+    column, note = find_text_column(table.reader, source.text_column)
+    source.say(_what_was_found(table, f"text column {column!r}", note))
+    return table.reader.text_getter(column)
+
+
+def _what_was_found(table: Table, columns: str, note: str | None) -> str:
+    """A line on how a file is read: its columns, and what is not as usual."""
+    return "; ".join([f"read {table.kind.title}: {columns}", *table.found, *([note] if note else [])])
+
+
 def _label_getter(reader: Reader, label_column: str | None) -> Callable[[Any], object]:
     """The label of a row's fields; None everywhere in a file that has no column of a usual name."""
     if label_column is None and not any(column.strip().lower() in LABEL_COLUMNS for column in reader.columns):
@@ -204,9 +221,9 @@ def _label_getter(reader: Reader, label_column: str | None) -> Callable[[Any], o
 
 def _read_texts(path: str | Path, source: Source) -> list[str]:
     with ExitStack() as stack:
-        reader = source.open(path, stack)
-        text_of = reader.text_getter(find_text_column(reader, source.text_column)[0])
-        texts = [text_of(record.fields) for record in reader]
+        table = source.open(path, stack)
+        text_of = _text_getter(table, source)
+        texts = [text_of(record.fields) for record in table.reader]
     return [clean(text) for text in texts if isinstance(text, str)]
 
 

@@ -15,6 +15,7 @@ from toolchain.files.kind import Kind
 from toolchain.files.records import LABEL_COLUMNS, Reader, Record
 from toolchain.measures.labels import Truth
 from toolchain.measures.metrics import LabelCounts, LabelMetrics, count_labels, label_metrics, named_confusion
+from toolchain.scoring.job import found
 from toolchain.scoring.scorer import Scorer, Scores
 from toolchain.scoring.windows import Options, Plan, cut, limited, open_records
 
@@ -113,7 +114,8 @@ class Comparison:
 
     `flips[old][new]` counts rows by both answers. `mcnemar` is None without a labelled row. `most_changed` are the
     reviews whose probabilities moved farthest, the farthest first. Each of `warnings` is a line about what makes the
-    figures weak: few reviews, labels that are none of the models'.
+    figures weak: few reviews, labels that are none of the models'. `found` is what was found out of the input that is
+    not as usual.
     """
 
     input: str
@@ -132,6 +134,7 @@ class Comparison:
     mcnemar: McNemar | None
     most_changed: list[Change]
     warnings: list[str]
+    found: list[str]
 
     def check(self, max_rejects: float, max_changed: float | None = None) -> None:
         """Raise `CheckFailed` where more than these shares of the rows could not be scored, or of the labels change."""
@@ -227,6 +230,7 @@ def compare_models(
         mcnemar=mcnemar(pairs.old_only, pairs.new_only) if models[0].counts.confusion.any() else None,
         most_changed=pairs.most_changed,
         warnings=[*([strange] if strange else []), *_few(scored, metrics)],
+        found=found(table, plan),
     )
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from export.bundle import Bundle
 from export.text import lookup_table
 from toolchain.errors import UsageError
-from toolchain.files.records import LABEL_COLUMNS, TEXT_COLUMNS, Reader, Record, find_column
+from toolchain.files.records import LABEL_COLUMNS, Reader, Record, find_column, find_text_column
 from toolchain.files.tables import ReadOptions, Table, open_table
 from toolchain.measures.calibration import answer_reliability
 from toolchain.measures.drift import Drift, Statistics, bundle_reference, find_drift
@@ -188,17 +188,17 @@ def find_layout(reader: Reader, labels: Sequence[str], text_column: str | None, 
             "written"
         )
     whole = set(probabilities) <= set(columns)
-    text = _column(reader, text_column, TEXT_COLUMNS, "--text-column NAME")
-    label = _column(reader, label_column, LABEL_COLUMNS, "--label-column NAME")
+    text = _named(text_column, lambda: find_text_column(reader, text_column)[0])
+    label = _named(label_column, lambda: find_column(reader, label_column, LABEL_COLUMNS, "--label-column NAME"))
     used = {prediction, confidence, text, label, *(probabilities if whole else ())}
     others = tuple(name for name in dict.fromkeys(columns) if name not in used)
     return Layout(prediction, confidence, tuple(probabilities) if whole else (), text, label, others)
 
 
-def _column(reader: Reader, wanted: str | None, usual: tuple[str, ...], option: str) -> str | None:
-    """The column of that name, or one with a usual name; None where none was named and none is there."""
+def _named(wanted: str | None, find: Callable[[], str]) -> str | None:
+    """The column that is found; None where none was named and none is there."""
     try:
-        return find_column(reader, wanted, usual, option)
+        return find()
     except UsageError:
         if wanted is not None:
             raise

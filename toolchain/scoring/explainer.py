@@ -3,14 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from export.bundle import Bundle, open_bundle
 from export.selfcheck import open_for_scoring
 from export.sessions import run_text
 from export.text import Tokenizer, clean
 from toolchain.errors import UsageError
-from toolchain.files.records import MAX_ROW_BYTES
 from toolchain.scoring import processes
 from toolchain.scoring.scorer import BOX, CPU_LIMITS, find_bundle, plan_batches
 from toolchain.scoring.texts import require_content
@@ -58,17 +57,6 @@ class Explanation:
         """Plain values."""
         pieces = [piece._asdict() for piece in self.pieces]
         return {**vars(self), "words": [word._asdict() for word in self.words], "pieces": pieces}
-
-
-def read_text(stream: BinaryIO) -> str:
-    """The whole of a stream as one text. Raises `UsageError` where it is not UTF-8, or too long for a review."""
-    data = stream.read(MAX_ROW_BYTES + 1)
-    if len(data) > MAX_ROW_BYTES:
-        raise UsageError(f"standard input: longer than {MAX_ROW_BYTES:,} bytes; explain one review at a time")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"standard input: byte {error.start + 1:,} is not UTF-8; convert it first") from error
 
 
 class Explainer:
