@@ -173,7 +173,7 @@ def test_a_vocabulary_that_no_tokenizer_gives_says_what_to_do(run: Run, tmp_path
     notebook = Notebook(tmp_path, pieces)
     status, _, stderr = run(notebook, "--sample", notebook.sample)
     assert status == 0
-    assert "no tokenizer here gives the vocabulary's words: cut texts as the notebook does, put a space" in stderr
+    assert "none of the tokenizers gives all words of the vocabulary: where too few are known, cut texts as" in stderr
 
 
 def test_a_right_import_warns_of_the_nonlinearity_alone(run: Run, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_labels_as_python_prints_them_and_with_spaces_are_the_same_labels(
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        ("neg\npos", "--labels neg\\npos: new-line character"),
+        ("neg\npos", "--labels neg\\npos: holds a line break; expected names"),
         ("['neg', 'pos'", "begins like a list and is none; write it as neg,pos"),
         ("['neg', 1]", "not a list of names; write it as neg,pos"),
         ("['neg', 'p\\nos']", "a name holds a line break; write them on one line, as neg,pos"),

@@ -169,7 +169,7 @@ def print_fits(fits: "Mapping[TokenizerName, Fit]", chosen: str, deviation: "Dev
     for name, fit in fits.items():
         accuracy = "" if fit.accuracy is None else f"   accuracy {fit.accuracy:.2f} %"
         mark = "   <- chosen" if name == chosen else ""
-        out_of_reach = f"   {fit.unreachable:.1%} of its own words out of reach" if fit.unreachable >= 0.001 else ""
+        out_of_reach = f"   {fit.unreachable:.1%} of the training text out of reach" if fit.unreachable >= 0.001 else ""
         show(f"  {name:10s} {fit.unknown:6.1%}{accuracy}{out_of_reach}{mark}", soft_wrap=True)
     show(
         "if the notebook reads its answer after the padding of batches of 64, as the documented one does: "
@@ -193,8 +193,8 @@ def warn_of_fit(snapshot: "Snapshot", fits: "Mapping[TokenizerName, Fit]", chose
         warn(f"--tokenizer {best.tokenizer} fits the vocabulary best: {best.unknown:.1%} unknown; import with that")
     if best.unknown > UNKNOWN_LIMIT:
         warn(
-            "no tokenizer here gives the vocabulary's words: cut texts as the notebook does, put a space between the "
-            "tokens, and score those with --tokenizer attached"
+            "none of the tokenizers gives all words of the vocabulary: where too few are known, cut texts as the "
+            "notebook does, put a space between the tokens, and score those with --tokenizer attached"
         )
     if own.accuracy is not None and own.accuracy < 100 / len(snapshot.specification.labels):
         warn(f"accuracy {own.accuracy:.2f} % is below chance: are --labels in the order of the outputs?")

@@ -252,9 +252,10 @@ def names(option: str, values: Sequence[str] | None) -> tuple[str, ...]:
         try:
             rows = list(csv.reader([value], skipinitialspace=True, strict=True))
         except csv.Error as error:
+            what = "a line break" if "new-line" in str(error) else "a quote that does not end a name"
             raise UsageError(
-                f"{option} {quoted(value)}: {error}; expected names with commas between them, and in double quotes one "
-                "that holds a comma, a quote or a line break"
+                f"{option} {quoted(value)}: holds {what}; expected names with commas between them, and in double "
+                "quotes one that holds a comma, a quote or a line break"
             ) from error
         found += rows[0] if rows and rows[0] else [""]
     return tuple(found)
