@@ -37,7 +37,7 @@ class Snapshot:
 
     @property
     def identity(self) -> str:
-        """SHA-256 of the weights, name by name: two snapshots with one identity answer the same."""
+        """SHA-256 of the weights, name by name. Specification and vocabulary have no part in it."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.state.items()):
             digest.update(f"{name} {list(tensor.shape)}\n".encode())
