@@ -4,7 +4,6 @@ What is not said is found out from the first megabyte. Where that leaves two ans
 """
 
 import csv
-import itertools
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,10 @@ _TITLE_LINES = 20
 _EVIDENCE = 20
 _WORD = 24
 _SAMPLE_ROWS = 2000
-_SAMPLE_LINES = 10_000
+_SAMPLE_LINES = 4000
+
+_Row = tuple[list[str], list[str]]
+"""The fields of a row, and the lines that it was read from."""
 
 csv.field_size_limit(sys.maxsize)
 
@@ -148,16 +150,20 @@ def find_dialect(
     dialect = Dialect(chosen, quoting or "minimal", escape or "double", skipped, comment, header)
     if escape is None and quoting != "none":
         dialect = _with_escape(dialect, body)
+    rows = list(_good(dialect, body))
     if quoting is None:
-        dialect = _with_quoting(dialect, body, wanted, name)
+        chosen_quoting = _find_quoting(dialect, body, rows, wanted, name)
+        if chosen_quoting != dialect.quoting:
+            dialect = replace(dialect, quoting=chosen_quoting)
+            rows = list(_good(dialect, body))
     if dialect.escape == "backslash" and escape is None:
         found.append("quotes escaped by a backslash")
     if dialect.quoting == "none" and quoting is None:
         found.append("quotes that do not quote")
     if dialect.delimiter != "," and delimiter is None:
         found.append(f"delimiter {shown(dialect.delimiter)}")
-    sample = tuple(tuple(row) for row, _ in itertools.islice(_good(dialect, body), _SAMPLE_ROWS))
-    shapes = _shapes(dialect, body, wanted) if quoting is None else None
+    sample = tuple(tuple(row) for row, _ in rows[:_SAMPLE_ROWS])
+    shapes = _shapes(dialect, rows, wanted) if quoting is None else None
     return replace(dialect, found=tuple(found), shapes=shapes, sample=sample[1:] if header else sample)
 
 
@@ -217,7 +223,7 @@ def _titles(lines: Sequence[str], wanted: Sequence[str], delimiter: str | None) 
     return None
 
 
-def _good(dialect: Dialect, lines: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
+def _good(dialect: Dialect, lines: Sequence[str]) -> Iterator[_Row]:
     """The rows that read well, each with its lines; behind one that does not reading goes on at the next line."""
     width = None
     start = 0
@@ -253,14 +259,16 @@ def _with_escape(dialect: Dialect, lines: Sequence[str]) -> Dialect:
     return other if _bad(other, lines) < _bad(dialect, lines) else dialect
 
 
-def _with_quoting(dialect: Dialect, lines: Sequence[str], wanted: Sequence[str], name: str) -> Dialect:
+def _find_quoting(
+    dialect: Dialect, lines: Sequence[str], rows: Sequence[_Row], wanted: Sequence[str], name: str
+) -> Quoting:
     """Whether quotes quote: a field over several lines each of which is a whole row is no field."""
     if not any('"' in line for line in lines):
-        return dialect
+        return "minimal"
     plain = replace(dialect, quoting="none")
     spans = []
     needed = 0
-    for row, own in _good(dialect, lines):
+    for row, own in rows:
         if len(own) > 1:
             if cells := whole_rows(plain, own, len(row)):
                 spans.append((own, cells))
@@ -272,14 +280,14 @@ def _with_quoting(dialect: Dialect, lines: Sequence[str], wanted: Sequence[str],
         mark = re.escape(dialect.delimiter)
         enclosed = re.compile(rf'(?:^|{mark})"[^"]*"(?:{mark}|$)', re.MULTILINE)
         quoted = needed or any(enclosed.search(line) for line in lines)
-        return plain if not quoted and _bad(dialect, lines) and not _bad(plain, lines) else dialect
-    shapes = _shapes(dialect, lines, wanted)
+        return "none" if not quoted and _bad(dialect, lines) and not _bad(plain, lines) else "minimal"
+    shapes = _shapes(dialect, rows, wanted)
     fits = [all(shapes.fit(row) or (shapes.fit(row) is None and not needed) for row in cells) for _, cells in spans]
     sure = shapes.rows >= _EVIDENCE or dialect.delimiter == "\t"
     if not any(fits):
-        return dialect
+        return "minimal"
     if all(fits) and sure and not needed and not _bad(plain, lines):
-        return plain
+        return "none"
     own = next(own for (own, _), fit in zip(spans, fits, strict=True) if fit)
     line = "".join(own[:1]).strip()[:60]
     raise UsageError(
@@ -294,10 +302,9 @@ def whole_rows(plain: Dialect, lines: Sequence[str], width: int) -> list[list[st
     return rows if width > 1 and all(len(row) == width for row in rows) else None
 
 
-def _shapes(dialect: Dialect, lines: Sequence[str], wanted: Sequence[str]) -> Shapes:
+def _shapes(dialect: Dialect, read: Sequence[_Row], wanted: Sequence[str]) -> Shapes:
     """What the cells of rows of one line look like, but for the columns with a `wanted` name, which hold any text."""
-    single = (row for row, own in itertools.islice(_good(dialect, lines), _SAMPLE_ROWS) if len(own) == 1)
-    rows = list(single)
+    rows = [row for row, own in read[:_SAMPLE_ROWS] if len(own) == 1]
     texts = {name.strip().lower() for name in wanted} if dialect.header else set()
     names = [name.strip().lower() for name in rows[0]] if rows else []
     rows = rows[dialect.header :]
