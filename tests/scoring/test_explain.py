@@ -198,7 +198,7 @@ def test_the_command_writes_the_explanations(run: Run, explaining: Path, tmp_pat
 
 
 def test_the_command_lists_the_words_where_there_is_no_colour(run: Run, explaining: Path) -> None:
-    ended = run("explain", "A fine film", "", "--bundle", explaining, "--quiet")
+    ended = run("explain", "A fine film", "film", "--bundle", explaining, "--quiet")
     assert (ended.status, ended.stderr) == (0, "")
     assert "\x1b" not in ended.stdout
     lines = ended.stdout.splitlines()
@@ -206,7 +206,13 @@ def test_the_command_lists_the_words_where_there_is_no_colour(run: Run, explaini
     assert all(re.match(r" ?[+-]\d+\.\d{4}  ", line) for line in lines[1:4])
     assert lines[4].startswith("for:")
     assert lines[5].startswith("against:")
-    assert lines[-2:] == ["for:     nothing", "against: nothing"]
+    assert sorted(line.split()[1] for line in lines[-2:]) == ["film", "nothing"]  # a word speaks for one side alone
+
+
+def test_a_blank_text_is_refused(run: Run, explaining: Path) -> None:
+    ended = run("explain", "A fine film", " ", "--bundle", explaining)
+    assert ended.status == 2
+    assert ended.stderr.splitlines()[-1] == "error: texts[1] is blank: there is nothing to score; leave it out"
 
 
 def test_the_command_prints_json(run: Run, explaining: Path) -> None:
