@@ -130,6 +130,7 @@ def test_a_place_that_is_not_there_and_a_method_that_is_not_for_it_say_what_is(s
     response = service.get("/predict")
     assert response.status_code == 404
     assert response.json()["detail"].startswith("no /predict here; there are POST /score, POST /score/batch, POST /exp")
+    assert service.post("/score/", {"text": "fine"}).status_code == 404
     response = service.get("/score")
     assert (response.status_code, response.headers["Allow"]) == (405, "POST")
     assert response.json() == {"detail": "GET is not for /score; use POST"}

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import pty
 import signal
@@ -16,6 +17,7 @@ import pytest
 
 from tests.serving.conftest import assert_agrees
 from tests.serving.running import PATIENCE, Running, command, environment, post_all, serving, wait_until
+from toolchain.serving.logs import _OneLine
 from toolchain.serving.server import _listen
 
 CONNECTIONS = 20
@@ -206,3 +208,9 @@ def test_a_port_that_is_taken_is_one_line(explaining_bundle: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: --host 127.0.0.1 --port {port}: Address already in use")
     assert done.stderr.endswith("choose another, --port 0 for any\n")
+
+
+def test_a_terminal_does_not_obey_what_a_log_line_says() -> None:
+    formatter = _OneLine("%(levelname)s %(message)s")
+    record = logging.LogRecord("toolchain.serving", logging.INFO, "", 0, "serving %s", ("좋다\x1b[31m\nERROR",), None)
+    assert formatter.format(record) == "INFO serving 좋다\\x1b[31m\\nERROR"

@@ -42,6 +42,7 @@ def create_app(service: Service) -> FastAPI:
         f"{limits.body_bytes:,} bytes a body.",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.add_middleware(_Edge, service=service)
