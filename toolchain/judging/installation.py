@@ -12,6 +12,7 @@ _EXTRAS = {
     "training and export": ("toolchain[train]", ("torch", "torchtext", "onnx"), 3),
     "Parquet": ("toolchain[parquet]", ("pyarrow",), 1),
     "reports": ("toolchain[report]", ("jinja2", "vl-convert-python"), 2),
+    "the service": ("toolchain[serve]", ("fastapi", "uvicorn", "prometheus-client"), 3),
     "Ray": ("toolchain[ray]", ("ray",), 1),
 }
 """A purpose -> the extra that brings it, its packages, and how many of these it needs."""
