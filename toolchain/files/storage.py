@@ -166,24 +166,30 @@ class RemoteFile(io.RawIOBase):
         self._uri = uri
 
     def readable(self) -> bool:
+        """It is."""
         return True
 
     def seekable(self) -> bool:
+        """It is."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """How many bytes came. Raises `BrokenInput` where the store gives no more."""
         try:
             return int(self._file.readinto(buffer))
         except OSError as error:
             raise BrokenInput(f"{self._uri}: cannot be read on ({_one_line(error)})") from error
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """The new position."""
         return int(self._file.seek(offset, whence))
 
     def tell(self) -> int:
+        """The position, in bytes."""
         return int(self._file.tell())
 
     def close(self) -> None:
+        """Let go of the object."""
         if not self.closed:
             self._file.close()
         super().close()
