@@ -8,6 +8,7 @@ import pty
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -214,3 +215,11 @@ def test_a_terminal_does_not_obey_what_a_log_line_says() -> None:
     formatter = _OneLine("%(levelname)s %(message)s")
     record = logging.LogRecord("toolchain.serving", logging.INFO, "", 0, "serving %s", ("좋다\x1b[31m\nERROR",), None)
     assert formatter.format(record) == "INFO serving 좋다\\x1b[31m\\nERROR"
+
+
+@pytest.mark.parametrize("module", ["fastapi", "uvicorn", "prometheus_client"])
+def test_without_its_extra_it_says_what_to_install(module: str) -> None:
+    code = f"import sys; sys.modules[{module!r}] = None; from toolchain.cli.app import app; app(['serve'])"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {module} is not installed; install it: pip install 'toolchain[serve]'\n"

@@ -65,7 +65,6 @@ def serve(
     Examples:
     toolchain serve bundle
     toolchain serve bundle --host 0.0.0.0 --port 8080 --workers 2 --watch
-    curl localhost:8000/score -H 'Content-Type: application/json' -d '{"text": "A lively film."}'
     """
     import logging
 
