@@ -257,7 +257,7 @@ def _open(source: Kind, stack: ExitStack, end: int | None) -> tuple[BinaryIO, St
     try:
         regular = stat.S_ISREG(os.stat(source.name).st_mode)
         raw = stack.enter_context(_AsOpened(source.name, end) if regular else io.FileIO(source.name))
-        file = io.BufferedReader(raw if regular else Passed(cast(BinaryIO, raw)), _CHUNK)
+        file = stack.enter_context(io.BufferedReader(raw if regular else Passed(cast(BinaryIO, raw)), _CHUNK))
     except OSError as error:
         raise UsageError(f"{source.name}: {error.strerror}") from error
     about = os.fstat(raw.fileno())
