@@ -3,6 +3,7 @@
 from toolchain.errors import UsageError
 
 _SHARE = 0.01
+_FEW, _FEW_OF = 3, 10  # one or two lines of ten or twenty are damage as well
 _SAMPLE = 1 << 16
 _ENOUGH = 32
 
@@ -17,7 +18,8 @@ def refuse_other_text(head: bytes, name: str) -> None:
     lines = head.split(b"\n")[:-1] or [head]
     coded = [line for line in lines if not line.isascii()]
     other = [line for line in coded if not _is_utf8(line)]
-    if len(other) * 2 <= len(coded) or len(other) <= _SHARE * len(lines):
+    few = len(other) < _FEW and len(other) * _FEW_OF <= len(lines)
+    if few or len(other) * 2 <= len(coded) or len(other) <= _SHARE * len(lines):
         return
     place = next(number for number, line in enumerate(lines, 1) if not _is_utf8(line))
     likely = _likely(b"\n".join([*other, b""])[:_SAMPLE])
