@@ -72,6 +72,8 @@ class Reader(ABC):
     delimiter = ","
     found: tuple[str, ...] = ()
     """What was found out of the file that is not as usual, for a person."""
+    quotes = True
+    """Whether a cell that holds a delimiter can stand in quotes."""
     has_header = True
     """Whether the columns have names of their own."""
 

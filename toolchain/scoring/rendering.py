@@ -204,6 +204,8 @@ def words_renderer(reader: Reader) -> WordsRenderer:
             "against": "; ".join(f"{word} {share:+.2f}" for word, share in words if share < 0),
         }
         text = " | ".join(f"{side}: {said}" for side, said in sides.items() if said)
+        if not reader.quotes:  # a delimiter in a word cannot be told from one between cells
+            return text.replace(reader.delimiter, " ").encode()
         return _csv_cell(text, reader.delimiter).encode()
 
     return cell
