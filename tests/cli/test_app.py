@@ -136,7 +136,7 @@ def test_a_missing_input_is_named(bundle: Path, tmp_path: Path) -> None:
         (b"\n1,a\n", ["line 1 is blank", "header"]),
         (b"id,words\n1,a\n", ["no column named like text", "it has: id, words", "--text-column"]),
         ("text\na\n".encode("utf-16-le"), ["UTF-16", "UTF-8", "--encoding"]),
-        ("text,größe\na,b\n".encode("latin-1"), ["expected UTF-8"]),
+        ("text,größe\na,b\n".encode("latin-1"), ["is not UTF-8", "likely cp1252", "--encoding cp1252"]),
     ],
     ids=["empty", "blank header", "no text column", "UTF-16", "Latin-1"],
 )
@@ -368,7 +368,7 @@ def test_a_label_that_the_model_does_not_know_is_named_beside_those_it_knows(
     (tmp_path / "in.csv").write_bytes(b"review,label\ngood,pos\nso so,meh\n")
     model = bundle if side == "bundle" else snapshot_folder
     line = error_line(run("evaluate", "--data", tmp_path / "in.csv", f"--{side}", model))
-    assert "the label 'meh'; the model knows neg, pos" in line
+    assert "1 of 2 labels in column 'label' are none of the model's (neg, pos); found meh (1)" in line
 
 
 # --- places that cannot be written -----------------------------------------------------------------------------------

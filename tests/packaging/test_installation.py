@@ -1,6 +1,7 @@
 """What a user installs: a wheel with the sample inside, scoring without torch, a word where a runtime is missing."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,10 @@ from toolchain.scoring.scorer import BOX
 def run(code: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Python in a folder that is not the repository's, with `path` before everything else that is installed."""
     before = f"import sys; sys.path.insert(0, {str(path or ROOT)!r})\n"
-    return subprocess.run([sys.executable, "-c", before + code], capture_output=True, text=True, cwd="/")
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}  # a pipe has no width
+    return subprocess.run(
+        [sys.executable, "-c", before + code], capture_output=True, text=True, cwd="/", env=environment
+    )
 
 
 @pytest.fixture(scope="module")

@@ -18,14 +18,18 @@ if TYPE_CHECKING:
 
 @options.reads_rows
 def bench(
-    bundle: Annotated[Path | None, options.bundle()] = None,
-    data: Annotated[str, options.data("Texts: sample, imdb, a folder or file.")] = "sample",
-    text_column: Annotated[str | None, options.text_column()] = None,
+    bundle: Annotated[Path | None, options.bundle(options.MODEL)] = None,
+    data: Annotated[str, options.data("Texts: sample, imdb, a folder or file.", options.INPUT)] = "sample",
+    text_column: Annotated[str | None, options.text_column(options.INPUT)] = None,
     reading: "ReadOptions" = options.READING,
-    rows: Annotated[int, typer.Option(min=1, help="The texts are repeated to this many rows.")] = 5000,
-    rounds: Annotated[int, typer.Option(min=1, help="Every route takes a turn in each.")] = 3,
+    rows: Annotated[
+        int, typer.Option(min=1, help="The texts are repeated to this many rows.", rich_help_panel=options.RUN)
+    ] = 5000,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Every route takes a turn in each.", rich_help_panel=options.RUN)
+    ] = 3,
     quiet: options.Quiet = False,
-    as_json: Annotated[bool, options.as_json("the figures", None)] = False,
+    as_json: Annotated[bool, options.as_json("the figures")] = False,
 ) -> None:
     """How fast a bundle scores here, from texts in memory, beside plain ONNX Runtime and the arithmetic limit.
 

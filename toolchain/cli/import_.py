@@ -81,7 +81,7 @@ def import_(
 
     Examples:
     toolchain import --state-dict model.pt --vocab vocab.txt --labels neg,pos
-    toolchain import --state-dict model.pt --vocab vocab.json --labels neg,pos --nonlinearity relu --sample labelled.csv
+    toolchain import --state-dict m.pt --vocab v.json --labels a,b --sample my.csv
     """
     import dataclasses
 

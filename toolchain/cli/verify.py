@@ -24,17 +24,20 @@ def verify(
         typer.Argument(help="Folder with the bundle. Default: ./bundle, or the one in the box where there is none."),
     ] = None,
     snapshot: Annotated[
-        Path | None, typer.Option(help="Compare with PyTorch. Without it, with the bundle's own vectors.")
+        Path | None,
+        typer.Option(
+            help="Compare with PyTorch. Without it, with the bundle's own vectors.", rich_help_panel=options.MODEL
+        ),
     ] = None,
     data: Annotated[
         str | None,
-        options.data("Real text as well: sample, imdb, a folder or file."),
+        options.data("Real text as well: sample, imdb, a folder or file.", options.INPUT),
     ] = None,
-    text_column: Annotated[str | None, options.text_column()] = None,
+    text_column: Annotated[str | None, options.text_column(options.INPUT)] = None,
     reading: "ReadOptions" = options.READING,
-    provider: Annotated[str, options.provider()] = "cpu",
+    provider: Annotated[str, options.provider(options.MODEL)] = "cpu",
     quiet: options.Quiet = False,
-    as_json: Annotated[bool, options.as_json("the result", None)] = False,
+    as_json: Annotated[bool, options.as_json("the result")] = False,
 ) -> None:
     """Prove that every form in a bundle still says what PyTorch says.
 
