@@ -273,6 +273,9 @@ class CsvReader(Reader):
             line = lines[place]
             place += 1
             size += line.size
+            # A quote that ends a line closes a field, or opens one whose text begins with a line break.
+            if self._may_open(line) and self._begins_row(lines, place - 1) and not self._begins_row(lines, place):
+                return 1
             match self._side(line):
                 case "outside":
                     return 1
@@ -281,6 +284,31 @@ class CsvReader(Reader):
                 case "unknown":
                     uncertain = place
         return uncertain
+
+    def _may_open(self, line: Line) -> bool:
+        """Whether the one quote of a line is its end, and stands where a field begins."""
+        text = line.data.decode("utf-8", DECODING).rstrip("\r\n")
+        return text.count('"') == 1 and (text == '"' or text.endswith(self.delimiter + '"'))
+
+    def _begins_row(self, lines: list[Line], place: int) -> bool:
+        """Whether a whole row begins at `lines[place]`. More lines are read where needed."""
+
+        def feed() -> Iterator[str]:
+            size = 0
+            for at in range(place, place + _SEARCHED_LINES):
+                if at == len(lines):
+                    if (more := self._next_line()) is None:
+                        return
+                    lines.append(more)
+                size += lines[at].size
+                if size > _SEARCHED_BYTES:
+                    return
+                yield lines[at].data.decode("utf-8", DECODING)
+
+        try:
+            return len(next(self.dialect.rows(feed()), [])) == len(self.columns)
+        except csv.Error:
+            return False
 
     def _side(self, line: Line) -> str:
         """What the first quote of a line tells of the line's beginning: whether it is `outside` of quotes, `inside`, or
