@@ -381,6 +381,7 @@ DAMAGE = st.sampled_from([b"one field", b"a,b", b"a,b,c,d", b"\xff,\xfe,c", b'"a
     quote_all=st.booleans(),
 )
 @example(rows=[("1", "x", "y"), ("\r", "", "")], place=1, damage=b'"a"b,c', line_end="\n", quote_all=False)
+@example(rows=[("\n0", "", "")], place=0, damage=b'"a"b,c', line_end="\n", quote_all=False)
 @example(rows=[("1", "x", "y"), ("2", "\nfine", "z")], place=1, damage=b'"a"b,c', line_end="\n", quote_all=False)
 def test_a_damaged_line_between_two_rows_costs_neither(
     rows: list[tuple[str, str, str]], place: int, damage: bytes, line_end: str, quote_all: bool

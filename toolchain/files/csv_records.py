@@ -291,9 +291,12 @@ class CsvReader(Reader):
         return text.count('"') == 1 and (text == '"' or text.endswith(self.delimiter + '"'))
 
     def _begins_row(self, lines: list[Line], place: int) -> bool:
-        """Whether a whole row begins at `lines[place]`. More lines are read where needed."""
+        """Whether a whole row begins at `lines[place]`, with an end to each of its quotes. More lines are read where
+        needed."""
+        quotes = 0
 
         def feed() -> Iterator[str]:
+            nonlocal quotes
             size = 0
             for at in range(place, place + _SEARCHED_LINES):
                 if at == len(lines):
@@ -303,10 +306,11 @@ class CsvReader(Reader):
                 size += lines[at].size
                 if size > _SEARCHED_BYTES:
                     return
+                quotes += lines[at].data.count(b'"')
                 yield lines[at].data.decode("utf-8", DECODING)
 
         try:
-            return len(next(self.dialect.rows(feed()), [])) == len(self.columns)
+            return len(next(self.dialect.rows(feed()), [])) == len(self.columns) and quotes % 2 == 0
         except csv.Error:
             return False
 
