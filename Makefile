@@ -16,11 +16,13 @@ CLUSTER_TESTS := tests/scoring/ray
 PAGE_TESTS := tests/report/test_page_in_browser.py tests/serving/test_page_in_browser.py
 DOCS_TESTS := tests/docs/test_site.py tests/docs/test_walks.py
 BROWSER_EXAMPLE := examples/tests/test_browser.py
-# What a change has to pass, in this order.
-CHECKS := lint test test-cluster test-pages test-docs test-embed test-runtimes
+# What a change has to pass: these one after the other, for they take both cores or want the machine to themselves; then
+# those that take one core each, two at a time.
+CHECKS := lint test test-cluster test-docs
+CHECKS_OF_ONE_CORE := test-embed test-runtimes test-pages
 NODE_READY := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard examples/*/package-lock.json))
 
-.PHONY: setup demo train $(CHECKS) check chromium docs bench format dist sbom clean help
+.PHONY: setup demo train $(CHECKS) $(CHECKS_OF_ONE_CORE) check chromium docs bench format dist sbom clean help
 .DEFAULT_GOAL := help
 
 setup: $(READY)  ## make the environment
@@ -65,6 +67,7 @@ test-runtimes: $(READY)  ## run the vectors in old and new versions of ONNX Runt
 	$(BIN)/python -m tests.runtimes.matrix
 
 check: $(CHECKS)  ## all of it: what a change has to pass
+	$(MAKE) --jobs 2 --output-sync=target $(CHECKS_OF_ONE_CORE)
 
 # The install scripts only fetch what the CPU does not need (CUDA).
 %/node_modules/.package-lock.json: %/package-lock.json
