@@ -2,6 +2,7 @@
 
 import json
 import re
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from io import BufferedReader, BytesIO
@@ -82,8 +83,9 @@ class JsonReader(Reader):
             raise self._error
         yield from self._rest
 
+    @abstractmethod
     def _parse(self) -> Iterator[Record]:
-        raise NotImplementedError
+        """The records from where the stream stands."""
 
 
 class JsonlReader(JsonReader):
