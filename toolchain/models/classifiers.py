@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.spec import BELOW_STATES, Pool, Specification
+from export.spec import BELOW_STATES, InvalidClassifier, Pool, Specification
 from export.text import PADDING_ID, UNKNOWN_ID
 from toolchain.models.recurrence import gru_states
 
@@ -225,10 +225,27 @@ def build_model(
     return BasicGRU(*sizes, dropout) if name == "BasicGRU" else BasicRNN(*sizes, dropout)
 
 
+def class_name(specification: Specification) -> str:
+    """The class that computes what `specification` describes; of two, the one that can be trained.
+
+    Raises `InvalidClassifier` where there is none.
+    """
+    pooled = specification.pooling != ("last",)
+    if specification.cell == "gru" and not specification.head:
+        return "PooledGRU" if pooled else "BasicGRU"
+    if pooled:
+        raise InvalidClassifier("no model of this program has pools behind an RNN, or linear layers behind pools")
+    if specification.cell == "rnn" and specification.nonlinearity == "tanh" and len(specification.head) < 2:
+        return "RNNCellClassifier" if specification.head else "BasicRNN"
+    return "ImportedClassifier"
+
+
 def portable_weights(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, NDArray[np.float32]]:
     """A model's `state_dict` under the names `export.spec.Specification.weight_shapes` gives."""
-    weights = {}
-    for name, tensor in state.items():
-        prefix = next(prefix for prefix in names if name.startswith(prefix))
-        weights[names[prefix] + name.removeprefix(prefix)] = tensor.detach().cpu().numpy()
-    return weights
+    return {portable_name(name, names): tensor.detach().cpu().numpy() for name, tensor in state.items()}
+
+
+def portable_name(name: str, names: Mapping[str, str]) -> str:
+    """What a tensor of a model is called in `Specification.weight_shapes`; `names` are its class's `portable_names`."""
+    prefix = next(prefix for prefix in names if name.startswith(prefix))
+    return names[prefix] + name.removeprefix(prefix)

@@ -46,11 +46,7 @@ class Snapshot:
 
     def build(self) -> Model | ImportedClassifier:
         """The PyTorch model, in evaluation mode on the CPU."""
-        model: Model | ImportedClassifier
-        if self.model == "ImportedClassifier":
-            model = ImportedClassifier(self.specification, len(self.vocabulary))
-        else:
-            model = build_model(self.model, self.specification, len(self.vocabulary), dropout=0.0)
+        model = empty_model(self.model, self.specification, len(self.vocabulary))
         model.load_state_dict(dict(self.state))
         return model.eval()
 
@@ -120,6 +116,13 @@ class Snapshot:
             return [results[index] for index in range(len(texts))]
 
         return shares
+
+
+def empty_model(name: str, specification: Specification, vocabulary_size: int) -> Model | ImportedClassifier:
+    """A model of the class `name`, for weights to be put in."""
+    if name == "ImportedClassifier":
+        return ImportedClassifier(specification, vocabulary_size)
+    return build_model(name, specification, vocabulary_size, dropout=0.0)
 
 
 def _batches(rows: Sequence[list[int]]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
