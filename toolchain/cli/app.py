@@ -43,7 +43,7 @@ COMMANDS = (
     doctor,
 )
 
-_EXTRAS = dict.fromkeys(("torch", "torchtext", "onnx", "matplotlib", "gensim"), "train") | {
+_EXTRAS = dict.fromkeys(("torch", "torchtext", "onnx", "matplotlib", "gensim", "sklearn"), "train") | {
     "tensorboard": "tensorboard",
     **dict.fromkeys(("jinja2", "markupsafe", "vl_convert"), "report"),
     **dict.fromkeys(("ray", "pyarrow"), "ray"),

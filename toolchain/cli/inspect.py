@@ -37,6 +37,7 @@ def inspect(
 def bundle_table(opened: "Bundle") -> "Table":
     """What a bundle is: a line a fact, from its manifest."""
     from toolchain.measures.drift import bundle_reference, describe
+    from toolchain.measures.standing import BASELINE, Standing
     from toolchain.release.model_card import architecture, text_definition
 
     specification, training, words = opened.specification, opened.manifest.get("training", {}), opened.vocabulary()
@@ -51,6 +52,13 @@ def bundle_table(opened: "Bundle") -> "Table":
             "test": f"loss {training.get('test_loss', float('nan')):.4f}, "
             f"accuracy {training.get('test_accuracy', float('nan')):.2f} %",
         }
+        if values := training.get("standing"):
+            standing = Standing.from_json(values)
+            origin |= {
+                "accuracy, 95 % interval": f"{standing.model} on {standing.reviews:,} {standing.part} reviews",
+                BASELINE: f"{standing.baseline}; counts {standing.features}",
+                f"always {standing.majority_label}": str(standing.majority),
+            }
     from rich.table import Table
 
     table = Table(title=escape(f"bundle {opened.folder}"), show_header=False)

@@ -267,7 +267,8 @@ def print_earlier(earlier: "Earlier", metrics: Mapping[str, Any]) -> None:
 
 
 def print_training(metrics: Mapping[str, Any], out: Path) -> None:
-    """How a training ended, and which of its reviews it never got right."""
+    """How a training ended, beside what costs nothing, and what there is to say against it."""
+    from toolchain.measures.standing import Standing
     from toolchain.training.suspects import FILE as SUSPECTS_FILE
 
     say(
@@ -275,6 +276,7 @@ def print_training(metrics: Mapping[str, Any], out: Path) -> None:
         f"accuracy {metrics['test_accuracy']:.2f} % on {metrics['reviews']['test']:,} reviews, "
         f"{metrics['seconds']:.0f} s"
     )
+    say(escape(str(Standing.from_json(metrics["standing"]))))
     if guessed := metrics["reviews"].get("pseudo-labelled"):
         say(f"{guessed:,} unlabelled texts were trained on with the teacher's label")
     calibration = metrics["calibration"]
@@ -289,3 +291,5 @@ def print_training(metrics: Mapping[str, Any], out: Path) -> None:
             f"{metrics['suspects']:,} training reviews were wrong in every epoch: are their labels right? "
             f"{escape(str(out / SUSPECTS_FILE))}"
         )
+    for warning in metrics["warnings"]:
+        warn(warning)

@@ -5,6 +5,7 @@ from typing import Any
 
 from export.spec import Specification
 from toolchain.measures.drift import Reference, describe
+from toolchain.measures.standing import BASELINE, Standing
 
 _FORMS = {
     "model.onnx": "raw text in, label and probabilities out; any language with ONNX Runtime, every provider",
@@ -115,6 +116,12 @@ def model_card(
 def _training_rows(training: Mapping[str, Any]) -> str:
     """How to train it again, as far as the snapshot recorded it."""
     rows = []
+    if values := training.get("standing"):
+        standing = Standing.from_json(values)
+        rows.append(f"| accuracy, 95 % interval | {standing.model} on {standing.reviews:,} {standing.part} reviews |\n")
+        rows.append(f"| {BASELINE} | {standing.baseline}; counts {standing.features} |\n")
+        rows.append(f"| always `{standing.majority_label}` | {standing.majority} |\n")
+    rows += [f"| warning | {warning} |\n" for warning in training.get("warnings", ())]
     if calibration := training.get("calibration"):
         test = calibration["test"]["after"]
         rows.append(

@@ -28,6 +28,7 @@ from toolchain.models.earlier import METRICS, Earlier, set_aside
 from toolchain.models.recipes import Recipe
 from toolchain.models.snapshot import Snapshot, load_snapshot, save_snapshot
 from toolchain.training.adversarial import Adversary
+from toolchain.training.baselines import Baselines, answer_by_baselines
 from toolchain.training.distributed import (
     add_up,
     check_same,
@@ -42,6 +43,7 @@ from toolchain.training.distributed import (
     reseed,
 )
 from toolchain.training.figures import training_curves
+from toolchain.training.findings import findings
 from toolchain.training.language_model import pretrain
 from toolchain.training.machine import (
     Progress,
@@ -187,6 +189,7 @@ def fit(
     specification = recipe.specification(corpus.labels, settings.layers)
     sizes = (len(corpus.vocabulary), recipe.dropout, recipe.input_dropout, recipe.word_dropout)
     model = build_model(recipe.model, specification, *sizes).to(device)
+    labelled = corpus
     if teacher:
         corpus = with_pseudo_labels(corpus, teacher, recipe)
     train_batches, validation_batches, test_batches = iterators(corpus, settings.batch_size, settings.seed)
@@ -212,6 +215,7 @@ def fit(
         train_batches.random_shuffler.random_state = resumption.shuffler
         history = [Epoch(**line) for line in resumption.history]  # type: ignore[arg-type]
         suspects = Suspects(resumption.suspects)
+    baselines = of_first(lambda: answer_by_baselines(labelled, recipe.tokenizer))
     if process_count() > 1:
         about["processes"] = process_count()  # which may change in an interrupted run
     parallel_model = parallel(model)
@@ -255,8 +259,9 @@ def fit(
     checkpoint = of_first(lambda: load_snapshot(out))
     if "calibration" not in checkpoint.training:  # else the run was killed when nothing but what follows was left
         texts = [example.text for example in corpus.validation]
-        checkpoint = _finish(checkpoint, model, validation_batches, test_batches, texts, progress)
+        checkpoint = _finish(checkpoint, model, validation_batches, test_batches, texts, baselines, progress)
     metrics = {**checkpoint.training, "seconds": sum(epoch.seconds for epoch in history)}
+    metrics["warnings"] = findings(metrics, [epoch.validation_loss for epoch in history], settings.epochs)
     if not is_first():
         return metrics
     if len(history) >= MIN_EPOCHS:
@@ -296,6 +301,7 @@ def _finish(
     validation_batches: Iterable[Any],
     test_batches: Iterable[Any],
     validation_texts: Sequence[Sequence[str]],
+    baselines: Baselines,
     progress: Progress,
 ) -> Snapshot:
     """The checkpoint with its temperature in its last layer, how good it is, and what its validation texts are like."""
@@ -310,6 +316,8 @@ def _finish(
     calibration["test"] = {"before": before, "after": _quality(logits, labels)}
     training = {**checkpoint.training, "test_loss": loss, "test_accuracy": accuracy, "calibration": calibration}
     training["reference"] = reference.to_json()
+    standing = baselines.beside(logits.argmax(1), labels, checkpoint.specification.labels)
+    training["standing"] = standing.to_json()
     return replace(checkpoint, state=model.state_dict(), training=training)
 
 

@@ -1,0 +1,48 @@
+"""What a finished training has to say against itself: each finding is one line that ends in what to try."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from toolchain.measures.standing import Standing
+
+SURE_ENOUGH, TOO_SURE = 0.3, 3.0
+"""Between these a fitted temperature is a correction; outside, the answers before it had little to do with chances."""
+STILL_FALLING = 0.02
+"""Share by which the last epoch's validation loss has to be below the best before it: less is the schedule's end."""
+
+
+def findings(metrics: Mapping[str, Any], validation_losses: Sequence[float], epochs: int) -> list[str]:
+    """The warnings of a training of at most `epochs` epochs with these validation losses, an epoch each."""
+    more = f"train longer: --epochs {2 * epochs}"
+    last_is_best = len(validation_losses) == epochs and validation_losses[-1] == min(validation_losses)
+    standing = Standing.from_json(metrics["standing"])
+    warnings = []
+    if warning := standing.warning(more if last_is_best else _other_ways(metrics)):
+        warnings.append(warning)
+    elif last_is_best and _is_falling(validation_losses):
+        warnings.append(f"the last epoch is the best, and the loss was still falling: {more}")
+    temperature = metrics["calibration"]["temperature"]
+    if temperature < SURE_ENOUGH:
+        warnings.append(
+            f"the fitted temperature is {temperature:.2f}: before it the model was hardly sure of anything; it has "
+            f"not learnt enough, {more}"
+        )
+    elif temperature > TOO_SURE:
+        warnings.append(
+            f"the fitted temperature is {temperature:.2f}: before it the model was far too sure of its mistakes; it "
+            "knows its training reviews by heart: stop it earlier, --patience 1, or collect more reviews"
+        )
+    return warnings
+
+
+def _is_falling(losses: Sequence[float]) -> bool:
+    """Whether the last loss is far below those before it; a single one says nothing against that."""
+    return len(losses) == 1 or losses[-1] < (1 - STILL_FALLING) * min(losses[:-1])
+
+
+def _other_ways(metrics: Mapping[str, Any]) -> str:
+    """What may help a model that had its time."""
+    if metrics["recipe"] not in ("gru-pool", "gru-lm"):
+        return f"try another recipe than {metrics['recipe']}: --recipe gru-pool"
+    ways = "collect more labelled reviews"
+    return ways if metrics["unlabelled"] else f"{ways}, or give it more text of the kind: --unlabelled PATH"
