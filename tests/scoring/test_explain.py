@@ -256,6 +256,6 @@ def test_colours_are_of_the_words_and_change_no_character(explaining: Path) -> N
     styled = re.findall(r"\x1b\[([\d;]+)m([^\x1b]+)\x1b", shown.getvalue())
     assert largest.word in [word.lower() for _, word in styled]
     underlined = {word.lower() for code, word in styled if code.split(";")[0] == "4"}
-    assert underlined - {" for "} <= {word for word, share in explanation.words if share > 0}
+    assert underlined - {" against "} <= {word for word, share in explanation.words if share < 0}
     assert "\x1b" not in listed(explanation)
     assert "legend:" in shown.getvalue()

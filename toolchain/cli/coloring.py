@@ -9,19 +9,16 @@ from rich.text import Text
 from export.text import SPACES
 from toolchain.cli.terminal import console, show
 from toolchain.scoring.explainer import Explanation
-from toolchain.scoring.word_shares import WordShare
+from toolchain.scoring.word_shares import WordShare, shade
 
 STRONGEST = 5
 """How many words for the label are named, and how many against it."""
 
-_LEVELS = (0.05, 0.2, 0.5)
-"""From which part of the text's largest share on a word gets each of the three shades."""
-
-# Blue and orange, which the colour-blind can tell apart; what speaks for the label is underlined as well.
-_FOR = tuple(
-    Style.parse(f"underline {colors}") for colors in ("black on #c6dbef", "black on #6baed6", "white on #08519c")
+# As on the pages: blue and orange, which the colour-blind can tell apart, and what speaks against is underlined as well.
+_FOR = tuple(Style.parse(colors) for colors in ("black on #c6dbef", "black on #6baed6", "white on #08519c"))
+_AGAINST = tuple(
+    Style.parse(f"underline {colors}") for colors in ("black on #fdd0a2", "black on #fd8d3c", "white on #a63603")
 )
-_AGAINST = tuple(Style.parse(colors) for colors in ("black on #fdd0a2", "black on #fd8d3c", "white on #a63603"))
 
 
 def print_explanation(explanation: Explanation) -> None:
@@ -61,11 +58,9 @@ def printable(text: str) -> str:
 
 
 def _style(share: float | None, largest: float) -> Style | None:
-    """The shade of a word; none for a word that hardly counts beside the strongest."""
-    if not share or abs(share) < _LEVELS[0] * largest:
-        return None
-    level = sum(abs(share) >= part * largest for part in _LEVELS) - 1
-    return (_FOR if share > 0 else _AGAINST)[level]
+    """The style of a word; none for a word that hardly counts beside the strongest."""
+    level = shade(share, largest)
+    return (_FOR if level > 0 else _AGAINST)[abs(level) - 1] if level else None
 
 
 def _answer(explanation: Explanation) -> str:

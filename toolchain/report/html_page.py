@@ -14,7 +14,6 @@ interpreter; what is lost is the value under the pointer, which stands in the ta
 import base64
 import hashlib
 import itertools
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from markupsafe import Markup
 
 from toolchain import __version__
 from toolchain.files.outputs import writing
+from toolchain.scoring.word_shares import shade
 
 Cell = str | int | float | None
 
@@ -39,7 +39,6 @@ _GENERATOR = b'<meta name="generator" content="toolchain '
 _HEAD = 4096
 _ASSETS = Path(__file__).parent / "assets"
 _SHOWN = 2_000
-_SHADES = 3
 _CHOICES = 100
 _IN_JSON = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _PLAIN = ",.12~g"
@@ -368,22 +367,23 @@ def _data(rows: Rows) -> Markup:
 def _marked(text: Text) -> Iterator[tuple[str, str]]:
     """The first characters of a text as (piece, class), neighbours of one class joined.
 
-    Three shades a side, by the share's part of the largest one.
+    The shades are those of a terminal.
     """
     largest = max((abs(share) for _, share in text.pieces if share), default=1.0)
     room = _SHOWN
-    for shade, pieces in itertools.groupby(text.pieces, lambda piece: _shade(piece[1], largest)):
+    for mark, pieces in itertools.groupby(text.pieces, lambda piece: _mark(piece[1], largest)):
         joined = "".join(piece for piece, _ in pieces)
         if room > 0:
-            yield joined[:room], shade
+            yield joined[:room], mark
         room -= len(joined)
     if room < 0:
         yield f" … ({-room:,} more characters)", ""
 
 
-def _shade(share: float | None, largest: float) -> str:
-    level = math.ceil(_SHADES * abs(share) / largest - 0.5) if share else 0
-    return f"{'for' if (share or 0) > 0 else 'against'}-{level}" if level else ""
+def _mark(share: float | None, largest: float) -> str:
+    """The class of a piece, "" where it has no colour."""
+    level = shade(share, largest)
+    return f"{'for' if level > 0 else 'against'}-{abs(level)}" if level else ""
 
 
 def _cell(value: Cell) -> str:

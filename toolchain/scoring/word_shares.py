@@ -5,6 +5,7 @@ change of the logits that each token causes. For one label both become log-odds,
 of two classes that is the difference of the two logits, of more it sets the label against all others together.
 """
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,9 @@ from export.bundle import Bundle
 from toolchain.errors import UsageError
 
 EXPLAIN = "model.explain.onnx"
+
+SHADES = 3
+"""How many shades a side has where words are coloured."""
 
 
 def explain_model(bundle: Bundle) -> Path:
@@ -50,6 +54,17 @@ def label_shares(
     others = np.logaddexp.reduce(np.where(is_label, -np.inf, running), axis=2)
     odds = own - others
     return odds[:, 0], np.diff(odds, axis=1)
+
+
+def shade(share: float | None, largest: float) -> int:
+    """How a word with this share is coloured beside the strongest of its text, whose share is `largest` in size.
+
+    1 to `SHADES` for the label, -1 to -`SHADES` against it; 0, and no colour, for less than a sixth of the largest.
+    """
+    if not share:
+        return 0
+    level = math.ceil(SHADES * abs(share) / largest - 0.5)
+    return level if share > 0 else -level
 
 
 def strongest_words(words: Iterable[WordShare], count: int) -> list[WordShare]:
