@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from toolchain.cli.app import app
 from toolchain.corpus.corpus import load_corpus
 from toolchain.corpus.reviews import Source
 from toolchain.errors import UsageError
-from toolchain.judging.comparison import MOST_CHANGED, Comparison, compare_models, mcnemar
+from toolchain.judging.comparison import MOST_CHANGED, SPEED_TURNS, Comparison, compare_models, mcnemar
 from toolchain.models.snapshot import Snapshot, load_snapshot
 from toolchain.release.release import export_snapshot
 from toolchain.report.comparison_page import comparison_page
@@ -75,8 +76,8 @@ def without_speed(comparison: Comparison) -> Comparison:
     """What does not depend on the minute."""
     return replace(
         comparison,
-        old=replace(comparison.old, rows_per_second=0.0),
-        new=replace(comparison.new, rows_per_second=0.0),
+        old=replace(comparison.old, rows_per_second=None),
+        new=replace(comparison.new, rows_per_second=None),
     )
 
 
@@ -123,6 +124,7 @@ def test_the_figures_are_those_of_both_models_answers(release: Release, scorers:
         own = scores.probabilities[np.arange(300), truth].astype(np.float64)
         assert metrics.log_loss == pytest.approx(-np.log(own).mean(), abs=1e-5)
         assert sum(side.labels.values()) == 300
+        assert side.rows_per_second is not None
         assert side.rows_per_second > 0
     assert comparison.mcnemar == mcnemar(
         int(((old.best == truth) & (new.best != truth)).sum()), int(((old.best != truth) & (new.best == truth)).sum())
@@ -215,6 +217,20 @@ def test_rows_that_cannot_be_scored_are_counted(scorers: tuple[Scorer, Scorer], 
     assert (comparison.rows, comparison.scored, comparison.rejected) == (4, 2, 2)
     assert comparison.old.label_metrics is not None
     assert (comparison.old.label_metrics.labelled, comparison.old.label_metrics.unlabelled) == (1, 1)
+
+
+def test_a_handful_of_rows_gives_no_verdict_on_the_speed(release: Release, scorers: tuple[Scorer, Scorer]) -> None:
+    turns = SPEED_TURNS * toolchain.judging.comparison.TURN_ROWS
+    few = compare_models(*scorers, str(release.reviews), Options(limit=turns - 1))
+    assert (few.old.rows_per_second, few.new.rows_per_second) == (None, None)
+    page = render_page(comparison_page(few))
+    assert "too few to tell" in page
+    assert "Speed, new by old" not in page
+    enough = compare_models(*scorers, str(release.reviews), Options(limit=turns))
+    assert enough.new.rows_per_second is not None
+    assert "Speed, new by old" in render_page(comparison_page(enough))
+    result = command(release.old, release.new, release.reviews, "--limit", "20")
+    assert re.search(r"reviews a second .*too few to tell .*too few to tell", result.stdout)
 
 
 def test_without_labels_there_is_no_accuracy(scorers: tuple[Scorer, Scorer], tmp_path: Path) -> None:

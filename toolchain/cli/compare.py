@@ -58,8 +58,9 @@ def compare(
 ) -> None:
     """What a new model would change: labels, probabilities, accuracy where labels are known, speed and size.
 
-    Both score the same reviews in turns. A label column adds accuracy, log-loss and McNemar's test. The exit status
-    is 1 where more rows than --max-rejects cannot be scored, or more labels than --max-changed change.
+    Both score the same reviews in turns; of fewer than 1,024 no speed is told. A label column adds accuracy, log-loss
+    and McNemar's test. The exit status is 1 where more rows than --max-rejects cannot be scored, or more labels than
+    --max-changed change.
 
     Examples:
     toolchain compare bundle candidate reviews.csv --max-changed 1%
@@ -147,7 +148,7 @@ def _sides_table(comparison: "Comparison") -> "Table":
     rows = {
         "bundle": [escape(side.bundle) for side in sides],
         "identity": [f"{side.identity[:12]}…" for side in sides],
-        "reviews a second": [f"{side.rows_per_second:,.0f}" for side in sides],
+        "reviews a second": [side.speed for side in sides],
         "size of its file": [f"{side.model_bytes / 1e6:,.2f} MB" for side in sides],
         "words it knows": [f"{side.vocabulary:,}" for side in sides],
         "unknown words": [f"{side.unknown_rate:.2%}" for side in sides],

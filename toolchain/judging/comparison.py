@@ -27,6 +27,8 @@ EXACT_BELOW = 25
 SIGNIFICANT = 0.05
 FEW_REVIEWS = 100
 """Below so many a share says little: one review is more than a percent of it."""
+SPEED_TURNS = 2
+"""So many whole turns tell how fast a model is, so that each of the two went first; of fewer rows a rate is chance."""
 QUANTILES = {"median": 0.5, "90%": 0.9, "99%": 0.99}
 SHIFT_BINS = 20
 MOST_CHANGED = 20
@@ -59,7 +61,7 @@ class McNemar:
 @dataclass(frozen=True)
 class Side:
     """One of the two models: its bundle by folder and identity. Sizes in bytes: of the file that was run, and of the
-    whole bundle.
+    whole bundle. `rows_per_second` is None of fewer than `SPEED_TURNS` turns of rows.
 
     `labels` counts its answers, `unknown_rate` is the share of the words that it does not know. `label_metrics` is None
     where the input has no label column.
@@ -71,10 +73,15 @@ class Side:
     model_bytes: int
     bundle_bytes: int
     vocabulary: int
-    rows_per_second: float
+    rows_per_second: float | None
     unknown_rate: float
     labels: dict[str, int]
     label_metrics: LabelMetrics | None
+
+    @property
+    def speed(self) -> str:
+        """The reviews a second, as they are read."""
+        return "too few to tell" if self.rows_per_second is None else f"{self.rows_per_second:,.0f}"
 
 
 @dataclass(frozen=True)
@@ -282,6 +289,7 @@ class _Model:
     def side(self, answers: NDArray[np.int64], label_column: str | None) -> Side:
         """What there is to say of it; `answers` [classes] counts them."""
         bundle, model = self._scorer.bundle, self._scorer.model
+        rows = int(answers.sum())
         sizes = {name: file["bytes"] for name, file in bundle.manifest["files"].items()}
         return Side(
             bundle=str(bundle.folder),
@@ -290,7 +298,7 @@ class _Model:
             model_bytes=sizes[model],
             bundle_bytes=sum(sizes.values()),
             vocabulary=len(bundle.vocabulary()),
-            rows_per_second=int(answers.sum()) / self._seconds,
+            rows_per_second=None if rows < SPEED_TURNS * TURN_ROWS else rows / self._seconds,
             unknown_rate=self._unknown / max(1, self._tokens),
             labels=dict(zip(self._labels, answers.tolist(), strict=True)),
             label_metrics=None if label_column is None else label_metrics(self.counts, self._labels, label_column),

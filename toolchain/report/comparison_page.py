@@ -47,9 +47,11 @@ def _figures(comparison: Comparison) -> Tiles:
     tiles = [
         ("Labels changed", f"{comparison.changed_share:.2%}"),
         ("Mean shift of probability", f"{comparison.shift.mean:.4f}"),
-        ("Speed, new by old", f"{comparison.new.rows_per_second / comparison.old.rows_per_second:.2f}"),
         ("Size, new by old", f"{comparison.new.model_bytes / comparison.old.model_bytes:.2f}"),
     ]
+    old_speed, new_speed = comparison.old.rows_per_second, comparison.new.rows_per_second
+    if old_speed and new_speed:
+        tiles.append(("Speed, new by old", f"{new_speed / old_speed:.2f}"))
     old, new = comparison.old.label_metrics, comparison.new.label_metrics
     if old and new and old.accuracy is not None and new.accuracy is not None:
         tiles.insert(1, ("Accuracy", f"{old.accuracy:.2%} → {new.accuracy:.2%}"))
@@ -110,7 +112,7 @@ def _costs(comparison: Comparison) -> Table:
         [
             ("bundle", *(side.bundle for side in sides)),
             ("file", *(side.model for side in sides)),
-            ("reviews a second", *(f"{side.rows_per_second:,.0f}" for side in sides)),
+            ("reviews a second", *(side.speed for side in sides)),
             ("size of the file, MB", *(f"{side.model_bytes / 1e6:,.2f}" for side in sides)),
             ("size of the bundle, MB", *(f"{side.bundle_bytes / 1e6:,.2f}" for side in sides)),
             ("words in the vocabulary", *(side.vocabulary for side in sides)),
