@@ -2,7 +2,6 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,7 +9,6 @@ import typer
 
 from toolchain.cli import options
 from toolchain.cli.terminal import escape, fail, print_json, say, tell, warn
-from toolchain.errors import UsageError
 
 if TYPE_CHECKING:
     from toolchain.files.tables import ReadOptions
@@ -21,9 +19,9 @@ _MANY_SUSPECTS = 0.05  # beyond it the model is at fault, not the labels
 
 
 def _complete_recipe(incomplete: str) -> list[str]:
-    from toolchain.models.recipes import RECIPES
+    from toolchain.models.recipes import AUTO, RECIPES
 
-    return options.completing(*RECIPES)(incomplete)
+    return options.completing(AUTO.name, *RECIPES)(incomplete)
 
 
 def _read_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -51,14 +49,23 @@ def _wrong_config(message: str) -> typer.Exit:
 @options.reads_rows
 def train(
     recipe: Annotated[
-        str,
+        str | None,
         typer.Option(
             autocompletion=_complete_recipe,
-            help="gru-pool for data of your own; gru-lm, which takes longer, where there is much more text without "
-            "labels. gru, rnn, rnn-cell: as documented.",
+            help="auto: chosen by the data, and said. gru-pool; gru-lm, which takes longer, where there is much more "
+            "text without labels. gru, rnn, rnn-cell: as documented. Default: auto for a file, else gru.",
             rich_help_panel=options.RECIPE,
         ),
-    ] = "gru",
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="box|PATH|none",
+            help="Trained model to start from: box, the one that comes with the program; a snapshot; a bundle; none. "
+            "Default: auto takes the box for English.",
+            rich_help_panel=options.RECIPE,
+        ),
+    ] = None,
     layers: Annotated[int, typer.Option(min=1, help="Recurrent layers.", rich_help_panel=options.RECIPE)] = 1,
     tokenizer: Annotated[
         options.Tokenizer | None,
@@ -170,35 +177,29 @@ def train(
 
     Examples:
     toolchain train --data sample --epochs 2
-    toolchain train --recipe gru-pool --data reviews.csv --patience 3
-    toolchain train --recipe gru-pool --data reviews.csv --resume
+    toolchain train --data reviews.csv
+    toolchain train --data reviews.csv --start bundle --out better
     """
     from export.forms import too_large
-    from export.text import TOKENIZERS
     from toolchain.cli.progress import progress
-    from toolchain.corpus.corpus import load_corpus
     from toolchain.corpus.reviews import Source
-    from toolchain.models.recipes import RECIPES
     from toolchain.models.snapshot import load_snapshot
+    from toolchain.training.automatic import plan
     from toolchain.training.distributed import Ended, process_group
     from toolchain.training.loops import Epoch, Settings, fit
     from toolchain.training.machine import choose_device
     from toolchain.training.resumption import FILE as RESUME_FILE
 
-    if recipe not in RECIPES:
-        raise UsageError(f"--recipe {recipe}: expected one of {', '.join(RECIPES)}")
-    chosen = RECIPES[recipe]
-    if tokenizer:
-        chosen = replace(chosen, tokenizer=TOKENIZERS[tokenizer])
     say(f"reading {escape(data)} …")
-    if unlabelled and not chosen.vector_epochs:
-        raise UsageError(f"--unlabelled: the recipe {recipe} makes no use of it; use --recipe gru-lm, or leave it out")
     loaded_teacher = load_snapshot(teacher) if teacher else None
     source = Source(data, text_column, label_column, test_data, group_column, unlabelled, label_map, reading, say=tell)
-    corpus = load_corpus(source, chosen, seed)
+    planned = plan(source, recipe, seed, start, tokenizer, layers, taught=teacher is not None)
+    corpus, chosen = planned.corpus, planned.recipe
+    if planned.reason:
+        say(escape(f"recipe {chosen.name}: {planned.reason}"))
     for warning in corpus.warnings:
         warn(warning)
-    if reason := too_large(chosen.specification(corpus.labels, layers), corpus.vocabulary):
+    if reason := too_large(chosen.specification(corpus.labels, planned.layers), corpus.vocabulary):
         warn(f"{reason}: such a model can be exported with --shrink, or with --format torchscript alone")
     say(
         f"{len(corpus.train):,} training, {len(corpus.validation):,} validation, {len(corpus.test):,} test reviews; "
@@ -220,7 +221,7 @@ def train(
         epochs=epochs or chosen.epochs,
         batch_size=batch_size or chosen.batch_size,
         learning_rate=chosen.learning_rate if lr is None else lr,
-        layers=layers,
+        layers=planned.layers,
         seed=seed,
         device=device,
         precision=precision,
@@ -233,6 +234,7 @@ def train(
             metrics = fit(
                 *(corpus, chosen, settings, out, on_epoch, progress, resume, loaded_teacher, overwrite),
                 on_earlier=earlier.append,
+                start=planned.start,
             )
     except (KeyboardInterrupt, Ended) as end:
         kept = "finished epochs are kept, go on: --resume" if (out / RESUME_FILE).exists() else "no epoch was finished"

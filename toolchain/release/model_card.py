@@ -113,6 +113,13 @@ def model_card(
     )
 
 
+def started_from(start: Mapping[str, Any]) -> str:
+    """The trained model that a training started from, on one line."""
+    reviews = f", {start['reviews']:,} reviews" if start.get("reviews") else ""
+    known = f"{start.get('recipe') or 'imported'}, trained on {start.get('data') or 'data not recorded'}{reviews}"
+    return f"{known}; SHA-256 of its weights {start['identity'][:12]}…"
+
+
 def _training_rows(training: Mapping[str, Any]) -> str:
     """How to train it again, as far as the snapshot recorded it."""
     rows = []
@@ -121,6 +128,8 @@ def _training_rows(training: Mapping[str, Any]) -> str:
         rows.append(f"| accuracy, 95 % interval | {standing.model} on {standing.reviews:,} {standing.part} reviews |\n")
         rows.append(f"| {BASELINE} | {standing.baseline}; counts {standing.features} |\n")
         rows.append(f"| always `{standing.majority_label}` | {standing.majority} |\n")
+    if start := training.get("start"):
+        rows.append(f"| started from | {started_from(start)} |\n")
     rows += [f"| warning | {warning} |\n" for warning in training.get("warnings", ())]
     if calibration := training.get("calibration"):
         test = calibration["test"]["after"]

@@ -42,7 +42,7 @@ def _is_falling(losses: Sequence[float]) -> bool:
 
 def _other_ways(metrics: Mapping[str, Any]) -> str:
     """What may help a model that had its time."""
-    if metrics["recipe"] not in ("gru-pool", "gru-lm"):
-        return f"try another recipe than {metrics['recipe']}: --recipe gru-pool"
+    if metrics["recipe"] in ("gru", "rnn", "rnn-cell"):
+        return f"try another recipe than {metrics['recipe']}: --recipe auto"
     ways = "collect more labelled reviews"
     return ways if metrics["unlabelled"] else f"{ways}, or give it more text of the kind: --unlabelled PATH"

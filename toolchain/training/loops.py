@@ -23,7 +23,7 @@ from toolchain.corpus.corpus import Corpus, batch_tensors, iterators
 from toolchain.errors import UsageError
 from toolchain.measures.calibration import fit_temperature, reliability
 from toolchain.measures.drift import text_reference
-from toolchain.models.classifiers import Model, PooledGRU, build_model
+from toolchain.models.classifiers import Model, build_model
 from toolchain.models.earlier import METRICS, Earlier, set_aside
 from toolchain.models.recipes import Recipe
 from toolchain.models.snapshot import Snapshot, load_snapshot, save_snapshot
@@ -44,7 +44,6 @@ from toolchain.training.distributed import (
 )
 from toolchain.training.figures import training_curves
 from toolchain.training.findings import findings
-from toolchain.training.language_model import pretrain
 from toolchain.training.machine import (
     Progress,
     choose_device,
@@ -56,10 +55,10 @@ from toolchain.training.machine import (
 from toolchain.training.optimization import Optimization
 from toolchain.training.resumption import FILE as RESUME_FILE
 from toolchain.training.resumption import Resumption, load_resumption, save_resumption
-from toolchain.training.self_training import teacher_vectors, with_pseudo_labels
+from toolchain.training.self_training import with_pseudo_labels
+from toolchain.training.starting import begin, origin, take_over
 from toolchain.training.suspects import FILE as SUSPECTS_FILE
 from toolchain.training.suspects import MIN_EPOCHS, Suspects
-from toolchain.training.word_vectors import word_vectors
 
 MIN_CALIBRATION_REVIEWS = 100
 """A temperature fitted on fewer validation reviews is noise."""
@@ -170,17 +169,18 @@ def fit(
     teacher: Snapshot | None = None,
     overwrite: bool = False,
     on_earlier: Callable[[Earlier], None] = lambda earlier: None,
+    start: Snapshot | None = None,
 ) -> dict[str, Any]:
     """Train, keep the checkpoint of the lowest validation loss in `out`, calibrate and test it -> the metrics.
 
     Writes `txtclassification.pt`, `history.csv` (a line an epoch, as it ends), `history.png`, `metrics.json` and, after
     `MIN_EPOCHS` epochs, `suspects.csv`. `on_epoch` hears of every epoch and whether it is the best so far; `progress`
     wraps the batches of a pass. A `teacher` labels the unlabelled texts, and those that it is sure of are trained on as
-    well. The same seed gives the same checkpoint on the same machine. Every finished epoch is kept in `resume.pt` until
-    the run is complete: with `resume` a killed run goes on behind it, to the same result as an undisturbed one. When
-    the first epoch is finished an earlier snapshot in `out` is set aside, and `on_earlier` hears of it; with
-    `overwrite` it is replaced. Raises `UsageError` where the loss stops being a number, or where there is nothing of
-    this run to resume.
+    well. The weights begin at those of `start`, which has the recipe's sizes. The same seed gives the same checkpoint
+    on the same machine. Every finished epoch is kept in `resume.pt` until the run is complete: with `resume` a killed
+    run goes on behind it, to the same result as an undisturbed one. When the first epoch is finished an earlier
+    snapshot in `out` is set aside, and `on_earlier` hears of it; with `overwrite` it is replaced. Raises `UsageError`
+    where the loss stops being a number, or where there is nothing of this run to resume.
     """
     make_repeatable(settings.seed)
     progress = giving_memory_back(progress)
@@ -193,12 +193,13 @@ def fit(
     if teacher:
         corpus = with_pseudo_labels(corpus, teacher, recipe)
     train_batches, validation_batches, test_batches = iterators(corpus, settings.batch_size, settings.seed)
-    optimization = Optimization(model, recipe, settings.learning_rate, steps=settings.epochs * len(train_batches))
     weights = _class_weights(corpus, device) if settings.class_weights == "balanced" else None
     criterion = nn.CrossEntropyLoss(weights, label_smoothing=recipe.label_smoothing)
     about = _about(corpus, recipe, settings, model, str(precision).removeprefix("torch."))
     if teacher:
         about["teacher"] = dict(teacher.training)
+    if start:
+        about["start"] = {"identity": start.identity, **origin(start)}
     check_same(about)
     if is_first():
         out.mkdir(parents=True, exist_ok=True)
@@ -207,8 +208,12 @@ def fit(
         del run[name]  # what may change in an interrupted run: more epochs than were planned are no other run
     history: list[Epoch] = []
     suspects = Suspects()
-    if recipe.vector_epochs and not resume and is_first():
-        _start(model, corpus, recipe, settings.seed, precision, teacher, progress)
+    if not resume and start:
+        take_over(model, corpus.labels, corpus.vocabulary, start)
+    elif not resume and recipe.vector_epochs and is_first():
+        begin(model, corpus, recipe, settings.seed, precision, teacher, progress)
+    steps = settings.epochs * len(train_batches)
+    optimization = Optimization(model, recipe, settings.learning_rate, steps, started=start is not None)
     if resume:
         resumption = of_first(lambda: load_resumption(out, run))
         resumption.restore(model, optimization)
@@ -222,7 +227,7 @@ def fit(
     adversary = Adversary(recipe.adversarial, recipe.embedding) if recipe.adversarial else None
     while len(history) < settings.epochs and not _out_of_patience(history, settings.patience):
         number = len(history) + 1
-        start = time.perf_counter()
+        began = time.perf_counter()
         reseed(settings.seed, number)
         batches = progress(parts(train_batches, weights), f"epoch {number} training")
         train_loss, train_accuracy = train(
@@ -234,7 +239,7 @@ def fit(
         if not math.isfinite(loss):
             raise UsageError(f"epoch {number}: the validation loss is {loss}; the training diverged; lower --lr")
         best = all(loss < earlier.validation_loss for earlier in history)
-        epoch = Epoch(number, train_loss, train_accuracy, loss, accuracy, time.perf_counter() - start)
+        epoch = Epoch(number, train_loss, train_accuracy, loss, accuracy, time.perf_counter() - began)
         history.append(epoch)
         if not is_first():
             continue  # one process writes and reports
@@ -273,26 +278,6 @@ def fit(
     training_curves([asdict(epoch) for epoch in history], out / "history.png")
     (out / RESUME_FILE).unlink(missing_ok=True)
     return metrics
-
-
-def _start(
-    model: Model,
-    corpus: Corpus,
-    recipe: Recipe,
-    seed: int,
-    precision: torch.dtype,
-    teacher: Snapshot | None,
-    progress: Progress,
-) -> None:
-    """Give the embedding the teacher's vectors, or else those of all text, and make the GRU its language model."""
-    if teacher:
-        vectors = teacher_vectors(teacher, corpus.vocabulary)
-    else:
-        sentences = [example.text for example in corpus.train] + corpus.unlabelled
-        vectors = word_vectors(sentences, corpus.vocabulary, recipe.embedding, seed, recipe.vector_epochs, progress)
-    model.embed.weight.data.copy_(torch.from_numpy(vectors))
-    if recipe.language_model_epochs and not teacher and isinstance(model, PooledGRU):
-        pretrain(model, sentences, corpus.vocabulary, seed, recipe.language_model_epochs, precision, progress)
 
 
 def _finish(
