@@ -12,6 +12,7 @@ from toolchain.cli.terminal import escape, fail, print_json, say, tell, warn
 
 if TYPE_CHECKING:
     from toolchain.files.tables import ReadOptions
+    from toolchain.measures.standing import Standing
     from toolchain.models.earlier import Earlier
     from toolchain.training.loops import Epoch
 
@@ -133,6 +134,14 @@ def train(
             rich_help_panel=options.TRAINING,
         ),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Before that, train and test once for each of so many folds: mean and spread for few reviews.",
+            rich_help_panel=options.TRAINING,
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(help="Same seed, same machine: same checkpoint.", rich_help_panel=options.TRAINING)
     ] = 0,
@@ -186,6 +195,7 @@ def train(
     from toolchain.models.snapshot import load_snapshot
     from toolchain.training.automatic import plan
     from toolchain.training.distributed import Ended, process_group
+    from toolchain.training.folds import cross_validate
     from toolchain.training.loops import Epoch, Settings, fit
     from toolchain.training.machine import choose_device
     from toolchain.training.resumption import FILE as RESUME_FILE
@@ -231,10 +241,12 @@ def train(
     earlier: list[Earlier] = []
     try:
         with process_group(choose_device(device)):
+            validated = cross_validate(planned, source, settings, folds, print_fold, progress) if folds else None
             metrics = fit(
                 *(corpus, chosen, settings, out, on_epoch, progress, resume, loaded_teacher, overwrite),
                 on_earlier=earlier.append,
                 start=planned.start,
+                folds=validated,
             )
     except (KeyboardInterrupt, Ended) as end:
         kept = "finished epochs are kept, go on: --resume" if (out / RESUME_FILE).exists() else "no epoch was finished"
@@ -259,6 +271,11 @@ def print_epoch(epoch: "Epoch", best: bool) -> None:
     )
 
 
+def print_fold(number: int, standing: "Standing") -> None:
+    """How the model of a fold stands, a line on stderr."""
+    say(f"fold {number}: {escape(str(standing))}")
+
+
 def print_earlier(earlier: "Earlier", metrics: Mapping[str, Any]) -> None:
     """Where the earlier snapshot is now, and which one is better, on stderr."""
     verdict = earlier.verdict(metrics)
@@ -270,7 +287,7 @@ def print_earlier(earlier: "Earlier", metrics: Mapping[str, Any]) -> None:
 
 def print_training(metrics: Mapping[str, Any], out: Path) -> None:
     """How a training ended, beside what costs nothing, and what there is to say against it."""
-    from toolchain.measures.standing import Standing
+    from toolchain.measures.standing import Folds, Standing
     from toolchain.training.suspects import FILE as SUSPECTS_FILE
 
     say(
@@ -279,6 +296,8 @@ def print_training(metrics: Mapping[str, Any], out: Path) -> None:
         f"{metrics['seconds']:.0f} s"
     )
     say(escape(str(Standing.from_json(metrics["standing"]))))
+    if "folds" in metrics:
+        say(str(Folds(**metrics["folds"])))
     if guessed := metrics["reviews"].get("pseudo-labelled"):
         say(f"{guessed:,} unlabelled texts were trained on with the teacher's label")
     calibration = metrics["calibration"]

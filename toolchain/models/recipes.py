@@ -97,7 +97,7 @@ _GRU_POOL = Recipe(
 AUTO = replace(
     _GRU_POOL,
     name="auto",
-    learning_rate=1e-3,
+    learning_rate=2e-3,
     weight_decay=0.1,
     average_decay=0.98,
     min_freq=2,

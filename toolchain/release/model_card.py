@@ -5,7 +5,7 @@ from typing import Any
 
 from export.spec import Specification
 from toolchain.measures.drift import Reference, describe
-from toolchain.measures.standing import BASELINE, Standing
+from toolchain.measures.standing import BASELINE, Folds, Standing
 
 _FORMS = {
     "model.onnx": "raw text in, label and probabilities out; any language with ONNX Runtime, every provider",
@@ -128,6 +128,8 @@ def _training_rows(training: Mapping[str, Any]) -> str:
         rows.append(f"| accuracy, 95 % interval | {standing.model} on {standing.reviews:,} {standing.part} reviews |\n")
         rows.append(f"| {BASELINE} | {standing.baseline}; counts {standing.features} |\n")
         rows.append(f"| always `{standing.majority_label}` | {standing.majority} |\n")
+    if folds := training.get("folds"):
+        rows.append(f"| cross-validation | {Folds(**folds)} |\n")
     if start := training.get("start"):
         rows.append(f"| started from | {started_from(start)} |\n")
     rows += [f"| warning | {warning} |\n" for warning in training.get("warnings", ())]

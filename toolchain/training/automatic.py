@@ -30,8 +30,12 @@ TOKENS = 12_000_000
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained, on what, from what; `reason` says in a line why, empty where nothing was left open."""
+    """What is trained, on what, from what; `reason` says in a line why, empty where nothing was left open.
 
+    `reviews` are those of the corpus before it was split, without those of a test set of its own.
+    """
+
+    reviews: Reviews
     corpus: Corpus
     recipe: Recipe
     layers: int
@@ -47,18 +51,26 @@ def plan(
     tokenizer: TokenizerName | None = None,
     layers: int = 1,
     taught: bool = False,
+    read: tuple[Reviews, Reviews | None] | None = None,
 ) -> Plan:
     """Read `source` for a training with the recipe of this name: one of `RECIPES`, or `auto`, or None for the default,
     which is `auto` for a file of rows and `gru` otherwise.
 
     `auto` chooses by the data. `start` is then `box`, the place of a snapshot or bundle, or `none`; None leaves it
     open: the model in the box where it knows the words, unless the data are the reviews that it was trained on, or the
-    model is `taught` by another. Raises `UsageError` as `load_corpus` and `load_trained` do, and where the options do
-    not go together.
+    model is `taught` by another. Reviews that were `read` from the source before are not read again. Raises
+    `UsageError` as `load_corpus` and `load_trained` do, and where the options do not go together.
     """
     name = recipe or (AUTO.name if source.is_file else "gru")
     if name == AUTO.name:
-        return _choose(source, seed, NO_START if taught and start is None else start, tokenizer, layers)
+        return _choose(
+            source,
+            read or read_training_reviews(source),
+            seed,
+            NO_START if taught and start is None else start,
+            tokenizer,
+            layers,
+        )
     if name not in RECIPES:
         raise UsageError(f"--recipe {name}: expected one of {', '.join((AUTO.name, *RECIPES))}")
     if start is not None:
@@ -66,11 +78,18 @@ def plan(
     chosen = replace(RECIPES[name], tokenizer=TOKENIZERS[tokenizer]) if tokenizer else RECIPES[name]
     if source.unlabelled and not chosen.vector_epochs:
         raise UsageError(f"--unlabelled: the recipe {name} makes no use of it; use --recipe gru-lm, or leave it out")
-    return Plan(load_corpus(source, chosen, seed), chosen, layers)
+    read = read or read_training_reviews(source)
+    return Plan(read[0], load_corpus(source, chosen, seed, read), chosen, layers)
 
 
-def _choose(source: Source, seed: int, start: str | None, tokenizer: TokenizerName | None, layers: int) -> Plan:
-    read = read_training_reviews(source)
+def _choose(
+    source: Source,
+    read: tuple[Reviews, Reviews | None],
+    seed: int,
+    start: str | None,
+    tokenizer: TokenizerName | None,
+    layers: int,
+) -> Plan:
     survey = read[0].texts[:: -(-len(read[0]) // SURVEYED)]
     trained, why = _choose_start(source, start, tokenizer, survey)
     if trained:
@@ -84,7 +103,7 @@ def _choose(source: Source, seed: int, start: str | None, tokenizer: TokenizerNa
     reason = (
         f"{why}{unit}; up to {recipe.epochs} epochs of {len(corpus.train):,} reviews, {recipe.batch_size} at a time"
     )
-    return Plan(corpus, recipe, layers, trained, reason)
+    return Plan(read[0], corpus, recipe, layers, trained, reason)
 
 
 def _layers(trained: Snapshot, asked: int) -> int:
@@ -151,7 +170,7 @@ def _tuned(trained: Snapshot, rows: int, tokens: float) -> Recipe:
         tokenizer=specification.tokenizer,
         batch_size=batch_size,
         epochs=_epochs(rows, tokens, batch_size, STEPS, fewest=3, most=10),
-        start_rate=0.3,
+        start_rate=0.5,
         vector_epochs=0,
     )
 

@@ -23,6 +23,7 @@ from toolchain.corpus.corpus import Corpus, batch_tensors, iterators
 from toolchain.errors import UsageError
 from toolchain.measures.calibration import fit_temperature, reliability
 from toolchain.measures.drift import text_reference
+from toolchain.measures.standing import Folds
 from toolchain.models.classifiers import Model, build_model
 from toolchain.models.earlier import METRICS, Earlier, set_aside
 from toolchain.models.recipes import Recipe
@@ -170,17 +171,18 @@ def fit(
     overwrite: bool = False,
     on_earlier: Callable[[Earlier], None] = lambda earlier: None,
     start: Snapshot | None = None,
+    folds: Folds | None = None,
 ) -> dict[str, Any]:
     """Train, keep the checkpoint of the lowest validation loss in `out`, calibrate and test it -> the metrics.
 
     Writes `txtclassification.pt`, `history.csv` (a line an epoch, as it ends), `history.png`, `metrics.json` and, after
     `MIN_EPOCHS` epochs, `suspects.csv`. `on_epoch` hears of every epoch and whether it is the best so far; `progress`
     wraps the batches of a pass. A `teacher` labels the unlabelled texts, and those that it is sure of are trained on as
-    well. The weights begin at those of `start`, which has the recipe's sizes. The same seed gives the same checkpoint
-    on the same machine. Every finished epoch is kept in `resume.pt` until the run is complete: with `resume` a killed
-    run goes on behind it, to the same result as an undisturbed one. When the first epoch is finished an earlier
-    snapshot in `out` is set aside, and `on_earlier` hears of it; with `overwrite` it is replaced. Raises `UsageError`
-    where the loss stops being a number, or where there is nothing of this run to resume.
+    well. The weights begin at those of `start`, which has the recipe's sizes. `folds` go into the metrics. The same
+    seed gives the same checkpoint on the same machine. Every finished epoch is kept in `resume.pt` until the run is
+    complete: with `resume` a killed run goes on behind it, to the same result as an undisturbed one. When the first
+    epoch is finished an earlier snapshot in `out` is set aside, and `on_earlier` hears of it; with `overwrite` it is
+    replaced. Raises `UsageError` where the loss stops being a number, or where there is nothing of this run to resume.
     """
     make_repeatable(settings.seed)
     progress = giving_memory_back(progress)
@@ -204,6 +206,8 @@ def fit(
     if is_first():
         out.mkdir(parents=True, exist_ok=True)
     run = {**asdict(settings), **about}
+    if folds:
+        about["folds"] = asdict(folds)
     for name in ("settings", "versions", "patience", *([] if recipe.one_cycle else ["epochs"])):
         del run[name]  # what may change in an interrupted run: more epochs than were planned are no other run
     history: list[Epoch] = []
