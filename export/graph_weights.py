@@ -43,6 +43,8 @@ def read_classifier(bundle: Bundle) -> Classifier:
             weights |= (_standard_layer if standard else _folded_layer)(constants, specification, layer)
         for index in range(len(specification.head) + 1):
             weights |= {name: constants[name] for name in (f"head.{index}.weight", f"head.{index}.bias")}
+        if specification.bag:
+            weights |= {name: constants[name] for name in ("bag.words.weight", "bag.pairs.weight")}
         return Classifier(specification, bundle.vocabulary(), weights, quantized)
     except (KeyError, IndexError, ValueError, InvalidClassifier) as error:
         raise InvalidBundle(f"{bundle.folder / file}: not a graph of this program ({error})") from error

@@ -51,10 +51,13 @@ def shrink(classifier: Classifier, entries: int) -> Classifier:
     if entries <= SPECIAL_ENTRIES:
         raise ExportError(f"a vocabulary of {entries} entries holds no word; keep more than {SPECIAL_ENTRIES}")
     table = quantize_rows(classifier.weights["embedding.weight"][:entries])
+    weights = {**classifier.weights, "embedding.weight": table.numbers()}
+    if classifier.specification.bag:
+        weights["bag.words.weight"] = weights["bag.words.weight"][:entries]
     return dataclasses.replace(
         classifier,
         vocabulary=classifier.vocabulary[:entries],
-        weights={**classifier.weights, "embedding.weight": table.numbers()},
+        weights=weights,
         quantized_embedding=table,
     )
 

@@ -68,7 +68,8 @@ def architecture(specification: Specification) -> str:
         *map(str, specification.head),
         f"{len(specification.labels)} logits",
     )
-    return " → ".join(layers)
+    bag = f", + words and {specification.bag:,} rows of word pairs" if specification.bag else ""
+    return " → ".join(layers) + bag
 
 
 def text_definition(specification: Specification) -> str:

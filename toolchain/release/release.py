@@ -22,6 +22,7 @@ from export.text import clean
 from toolchain import __version__
 from toolchain.errors import CheckFailed, UsageError
 from toolchain.measures.drift import Reference
+from toolchain.models.classifiers import portable_name
 from toolchain.models.snapshot import Snapshot
 from toolchain.release.model_card import model_card
 from toolchain.release.verification import Report, Verification, form_provider, verify_vectors
@@ -184,7 +185,8 @@ def _way_out(comparisons: Sequence[parity.Comparison]) -> str:
 def _shrunk(snapshot: Snapshot, entries: int) -> tuple[Classifier, Snapshot]:
     """The shrunk classifier, and the snapshot whose PyTorch model has its vocabulary and weights."""
     classifier = shrink(snapshot.classifier(), entries)
-    state = {**snapshot.state, "embed.weight": torch.from_numpy(classifier.weights["embedding.weight"])}
+    names = snapshot.build().portable_names
+    state = {own: torch.from_numpy(classifier.weights[portable_name(own, names)]) for own in snapshot.state}
     return classifier, dataclasses.replace(snapshot, vocabulary=list(classifier.vocabulary), state=state)
 
 

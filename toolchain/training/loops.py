@@ -24,7 +24,7 @@ from toolchain.errors import UsageError
 from toolchain.measures.calibration import fit_temperature, reliability
 from toolchain.measures.drift import text_reference
 from toolchain.measures.standing import Folds
-from toolchain.models.classifiers import Model, build_model
+from toolchain.models.classifiers import Model, build_model, output_parameters
 from toolchain.models.earlier import METRICS, Earlier, set_aside
 from toolchain.models.recipes import Recipe
 from toolchain.models.snapshot import Snapshot, load_snapshot, save_snapshot
@@ -367,7 +367,7 @@ def _out_of_patience(history: list[Epoch], patience: int | None) -> bool:
 
 
 def _calibrate(model: Model, validation: tuple[NDArray[np.float32], NDArray[np.int64]]) -> dict[str, Any]:
-    """Divide the logits by the temperature that suits the validation part, inside the last linear layer.
+    """Divide the logits by the temperature that suits the validation part, inside the weights that give them.
 
     Nothing changes where the validation part is too small, or has no mistake that could tell how sure to be.
     """
@@ -375,7 +375,7 @@ def _calibrate(model: Model, validation: tuple[NDArray[np.float32], NDArray[np.i
     usable = len(labels) >= MIN_CALIBRATION_REVIEWS and bool((logits.argmax(1) != labels).any())
     temperature = fit_temperature(logits, labels) if usable else 1.0
     with torch.no_grad():
-        for parameter in (model.out.weight, model.out.bias):
+        for parameter in output_parameters(model):
             parameter.div_(temperature)
     after = _quality(logits / temperature, labels)
     return {"temperature": temperature, "validation": {"before": _quality(logits, labels), "after": after}}
