@@ -92,3 +92,18 @@ def test_another_start_is_another_training(start: Snapshot, tmp_path: Path) -> N
 def test_what_is_no_pooled_gru_is_no_start(start: Snapshot, change: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="expected a GRU with one linear layer"):
         check_start(replace(start.specification, **change))  # type: ignore[arg-type]
+
+
+def test_a_start_that_is_never_bettered_is_kept_as_it_is(start: Snapshot, tmp_path: Path) -> None:
+    source = Source(str(tiny.write_reviews(tmp_path / "reviews.csv", 200)))
+    corpus = load_corpus(source, tiny.TINY, 0)
+    fit(corpus, tiny.TINY, tiny.settings(epochs=6), tmp_path / "good")
+    good = load_snapshot(tmp_path / "good")
+    seen: list[int] = []
+    wild = tiny.settings(epochs=3, learning_rate=10.0, patience=2)
+    metrics = fit(corpus, tiny.TINY, wild, tmp_path / "new", lambda epoch, _: seen.append(epoch.epoch), start=good)
+    assert seen == [0, 1, 2]
+    assert metrics["epoch"] == 0
+    assert metrics["test_accuracy"] == good.training["test_accuracy"]
+    first, _ = (tmp_path / "new" / "history.csv").read_text().splitlines()[1:3]
+    assert first.startswith("0,,,0.")

@@ -264,8 +264,9 @@ def train(
 
 def print_epoch(epoch: "Epoch", best: bool) -> None:
     """One finished epoch, a line on stderr; a star marks the best so far."""
+    trained = f"train loss {epoch.train_loss:.4f} accuracy {epoch.train_accuracy:5.2f} %"
     say(
-        f"epoch {epoch.epoch:2d}  train loss {epoch.train_loss:.4f} accuracy {epoch.train_accuracy:5.2f} %  "
+        f"epoch {epoch.epoch:2d}  {trained if epoch.epoch else 'the start, as it is':{len(trained)}}  "
         f"validation loss {epoch.validation_loss:.4f} accuracy {epoch.validation_accuracy:5.2f} %  "
         f"{epoch.seconds:.1f} s{'  *' if best else ''}"
     )

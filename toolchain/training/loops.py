@@ -57,7 +57,7 @@ from toolchain.training.optimization import Optimization
 from toolchain.training.resumption import FILE as RESUME_FILE
 from toolchain.training.resumption import Resumption, load_resumption, save_resumption
 from toolchain.training.self_training import with_pseudo_labels
-from toolchain.training.starting import begin, origin, take_over
+from toolchain.training.starting import answers_alike, begin, origin, take_over
 from toolchain.training.suspects import FILE as SUSPECTS_FILE
 from toolchain.training.suspects import MIN_EPOCHS, Suspects
 
@@ -67,7 +67,10 @@ MIN_CALIBRATION_REVIEWS = 100
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of `history.csv`. Losses are mean cross-entropies in nats, accuracies in percent."""
+    """One line of `history.csv`. Losses are mean cross-entropies in nats, accuracies in percent.
+
+    Epoch 0 is the start from a trained model, with nothing to say of a training.
+    """
 
     epoch: int
     train_loss: float
@@ -229,15 +232,18 @@ def fit(
         about["processes"] = process_count()  # which may change in an interrupted run
     parallel_model = parallel(model)
     adversary = Adversary(recipe.adversarial, recipe.embedding) if recipe.adversarial else None
-    while len(history) < settings.epochs and not _out_of_patience(history, settings.patience):
-        number = len(history) + 1
+    # What already answers as it begins is a checkpoint like any other, that of epoch 0.
+    number = history[-1].epoch + 1 if history else 0 if start and answers_alike(corpus.labels, start) else 1
+    while number <= settings.epochs and not _out_of_patience(history, settings.patience):
         began = time.perf_counter()
-        reseed(settings.seed, number)
-        batches = progress(parts(train_batches, weights), f"epoch {number} training")
-        train_loss, train_accuracy = train(
-            parallel_model, optimization, batches, criterion, precision, suspects.watch, adversary
-        )
-        suspects.end_epoch()
+        train_loss = train_accuracy = math.nan
+        if number:
+            reseed(settings.seed, number)
+            batches = progress(parts(train_batches, weights), f"epoch {number} training")
+            train_loss, train_accuracy = train(
+                parallel_model, optimization, batches, criterion, precision, suspects.watch, adversary
+            )
+            suspects.end_epoch()
         result = optimization.result
         loss, accuracy = evaluate(result, progress(validation_batches, f"epoch {number} validation"))
         if not math.isfinite(loss):
@@ -245,13 +251,14 @@ def fit(
         best = all(loss < earlier.validation_loss for earlier in history)
         epoch = Epoch(number, train_loss, train_accuracy, loss, accuracy, time.perf_counter() - began)
         history.append(epoch)
+        number += 1
         if not is_first():
             continue  # one process writes and reports
-        if number == 1 and not overwrite and (earlier := set_aside(out)):
+        if len(history) == 1 and not overwrite and (earlier := set_aside(out)):
             on_earlier(earlier)
         _write_history(history, out / "history.csv")
         if best:
-            training = {**about, "epoch": number, "validation_loss": loss, "validation_accuracy": accuracy}
+            training = {**about, "epoch": epoch.epoch, "validation_loss": loss, "validation_accuracy": accuracy}
             save_snapshot(Snapshot(recipe.model, specification, corpus.vocabulary, result.state_dict(), training), out)
         resumption = Resumption(
             run=run,
@@ -270,10 +277,10 @@ def fit(
         texts = [example.text for example in corpus.validation]
         checkpoint = _finish(checkpoint, model, validation_batches, test_batches, texts, baselines, progress)
     metrics = {**checkpoint.training, "seconds": sum(epoch.seconds for epoch in history)}
-    metrics["warnings"] = findings(metrics, [epoch.validation_loss for epoch in history], settings.epochs)
+    metrics["warnings"] = findings(metrics, {epoch.epoch: epoch.validation_loss for epoch in history}, settings.epochs)
     if not is_first():
         return metrics
-    if len(history) >= MIN_EPOCHS:
+    if history[-1].epoch >= MIN_EPOCHS:
         metrics["suspects"] = suspects.write(corpus.labels, out / SUSPECTS_FILE)
     else:
         (out / SUSPECTS_FILE).unlink(missing_ok=True)  # of an earlier run
@@ -315,7 +322,14 @@ def _write_history(history: list[Epoch], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({k: f"{v:.6f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+        writer.writerows({k: _number(v) for k, v in row.items()} for row in rows)
+
+
+def _number(value: float) -> str:
+    """As `history.csv` has it: empty where there is none."""
+    if isinstance(value, int):
+        return str(value)
+    return "" if math.isnan(value) else f"{value:.6f}"
 
 
 def _about(corpus: Corpus, recipe: Recipe, settings: Settings, model: nn.Module, precision: str) -> dict[str, Any]:
@@ -363,7 +377,7 @@ def _out_of_patience(history: list[Epoch], patience: int | None) -> bool:
     if patience is None or not history:
         return False
     best = min(history, key=lambda epoch: epoch.validation_loss)
-    return len(history) - best.epoch >= patience
+    return history[-1].epoch - best.epoch >= patience
 
 
 def _calibrate(model: Model, validation: tuple[NDArray[np.float32], NDArray[np.int64]]) -> dict[str, Any]:

@@ -33,6 +33,11 @@ def origin(start: Snapshot) -> dict[str, Any]:
     return {"recipe": start.training.get("recipe"), "data": start.training.get("data"), "reviews": reviews}
 
 
+def answers_alike(labels: Sequence[str], start: Snapshot) -> bool:
+    """Whether a start has these labels, in whatever order, so that it answers before it is trained any further."""
+    return set(labels) == set(start.specification.labels)
+
+
 @torch.no_grad()
 def take_over(model: Model, labels: Sequence[str], vocabulary: Sequence[str], start: Snapshot) -> None:
     """Give `model`, for these labels and words, the weights of `start`, which has the same sizes.
@@ -47,7 +52,7 @@ def take_over(model: Model, labels: Sequence[str], vocabulary: Sequence[str], st
     model.embed.weight.copy_(torch.where((rows >= 0).unsqueeze(1), table[rows.clamp(min=0)], table[2:].mean(0)))
     for name, parameter in model.gru.named_parameters():
         parameter.copy_(start.state[f"gru.{name}"])
-    if set(labels) == set(start.specification.labels):
+    if answers_alike(labels, start):
         order = torch.tensor([start.specification.labels.index(label) for label in labels])
         model.out.weight.copy_(start.state["out.weight"][order])
         model.out.bias.copy_(start.state["out.bias"][order])
