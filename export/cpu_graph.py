@@ -24,6 +24,7 @@ from export.onnx_graph import (
     own_steps,
     quantized_embedding,
     side_by_side,
+    with_bag,
 )
 from export.spec import BELOW_STATES, Classifier, InvalidClassifier, Pool
 from export.text import PADDING_ID
@@ -61,7 +62,8 @@ def _classify(graph: GraphBuilder, classifier: Classifier, ids: str, lengths: st
     loop, carried = recurrence(graph, classifier, ids, lengths, step)
     graph.nodes.append(loop.node(step.body))
     last = {name: value.last for name, value in carried.items()}
-    return classify_state(graph, classifier, pooled(graph, classifier.specification.pooling, last, lengths))
+    state = pooled(graph, classifier.specification.pooling, last, lengths)
+    return with_bag(graph, classifier, classify_state(graph, classifier, state), ids, lengths)
 
 
 class Carried(NamedTuple):

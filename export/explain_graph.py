@@ -5,7 +5,8 @@ after token t, or over the pools of the states after tokens 1 to t. The share of
 class, and so z[0], the logits of a text without a token, and all shares together are the logits of the text.
 
 A recurrent state after t tokens knows nothing of what follows, so every z[t] comes out of the same walk over the text
-that the answer takes. The graph is that of `model.cpu.onnx` with the linear layers inside the loop.
+that the answer takes. The graph is that of `model.cpu.onnx` with the linear layers inside the loop. Beside it,
+running sums give what every token changes in the term of a bag of words.
 """
 
 from collections.abc import Mapping
@@ -14,11 +15,19 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from export.cpu_graph import Loop, Step, pooled, recurrence
-from export.onnx_graph import INTEGERS, GraphBuilder, classify_state, text_model
-from export.spec import Classifier, QuantizedTable
+from export.cpu_graph import Step, pooled, recurrence
+from export.onnx_graph import (
+    GraphBuilder,
+    add_bag,
+    bag_rows,
+    classify_state,
+    over_root,
+    text_model,
+    token_numbers,
+)
+from export.spec import Classifier
 
 
 def explain_model(classifier: Classifier, metadata: Mapping[str, Any]) -> onnx.ModelProto:
@@ -37,24 +46,6 @@ def explain_model(classifier: Classifier, metadata: Mapping[str, Any]) -> onnx.M
     return text_model(classifier, metadata, classify_running, outputs)
 
 
-def with_table_of(model: bytes, table: QuantizedTable, holder: str, held: bytes) -> bytes:
-    """The graph `model` without the integers of its embedding: it reads them where they stand in the file `holder`.
-
-    `holder` is the name of a file in the same folder, and `held` what it holds: another graph of the same classifier.
-    A runtime finds it by the path that it opens the graph from. Bytes need no alignment. Raises `ValueError` where
-    `held` holds no such integers.
-    """
-    integers = table.integers.tobytes()
-    place = {"location": holder, "offset": held.index(integers), "length": len(integers)}
-    proto = onnx.load_model_from_string(model)
-    (tensor,) = (tensor for tensor in proto.graph.initializer if tensor.name == INTEGERS)
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    for key, value in place.items():
-        tensor.external_data.add(key=key, value=str(value))
-    return bytes(proto.SerializeToString())
-
-
 def classify_running(graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str) -> str:
     """`ids` int64[N, T], padded with 1, the last column whole -> the name of the logits, float[N, classes].
 
@@ -64,18 +55,24 @@ def classify_running(graph: GraphBuilder, classifier: Classifier, ids: str, leng
     step = Step(graph, classifier)
     loop, carried = recurrence(graph, classifier, ids, lengths, step)
     now = {name: value.now for name, value in carried.items()}
-    counts = _tokens_so_far(graph, step, loop, ids, lengths)
-    logits = classify_state(step.body, classifier, pooled(step.body, specification.pooling, now, counts))
+    numbers = token_numbers(graph, ids)
+    counts = _tokens_so_far(graph, numbers, lengths)
+    loop.read(counts, "tokens_now", TensorProto.INT64, ["N"])
+    logits = classify_state(step.body, classifier, pooled(step.body, specification.pooling, now, "tokens_now"))
     classes = len(specification.labels)
     running = loop.carry(_start_rows(graph, classifier, ids), "running", logits, classes)
     every_share = loop.collect(_share(step, "running", logits), classes)
     graph.nodes.append(loop.node(step.body))
-    by_row = graph.node("Transpose", [every_share], "shares_of_all_steps", perm=[1, 0, 2])
+    by_row, answer = graph.node("Transpose", [every_share], "shares_of_all_steps", perm=[1, 0, 2]), running.last
+    if specification.bag:
+        rows = bag_rows(graph, classifier, ids, lengths, numbers)
+        by_row = graph.node("Add", [by_row, _bag_shares(graph, rows, counts)], "shares_with_bag")
+        answer = add_bag(graph, answer, rows, lengths)
     first, time = graph.constant("first_column", [0], np.int64), graph.constant("columns", [1], np.int64)
     graph.node("Slice", [by_row, first, graph.constant("last_column", [-1], np.int64), time], "shares")
     limit = graph.constant("most_words", [specification.max_tokens], np.int64)
     graph.node("Slice", ["all_words", first, limit, time], "words")
-    return running.last
+    return answer
 
 
 def start_logits(classifier: Classifier) -> NDArray[np.float32]:
@@ -95,14 +92,26 @@ def _share(step: Step, before: str, after: str) -> str:
     return body.node("Where", [mask, body.constant("no_share", 0, np.float32), change], "share")
 
 
-def _tokens_so_far(graph: GraphBuilder, step: Step, loop: Loop, ids: str, lengths: str) -> str:
-    """How many of its own tokens a row has come to in a step, int64[N]: the step's number, and at most its length."""
-    columns = graph.node("Shape", [ids], "column_count", start=1)
-    one = numpy_helper.from_array(np.ones(1, np.int64), "one_column_more")
-    ones = graph.node("ConstantOfShape", [columns], "ones", value=one)
-    numbers = graph.node("CumSum", [ones, graph.constant("time_axis", 0, np.int64)], "step_numbers")
-    loop.read(numbers, "number_now", TensorProto.INT64, [])
-    return step.body.node("Min", ["number_now", lengths], "tokens_so_far")
+def _tokens_so_far(graph: GraphBuilder, numbers: str, lengths: str) -> str:
+    """How many of its own tokens a row has come to in each step, int64[T, N]: the step's number, or its length."""
+    by_time = graph.node("Unsqueeze", [numbers, graph.constant("each_row", [1], np.int64)], "step_numbers")
+    return graph.node("Min", [by_time, lengths], "tokens_so_far")
+
+
+def _bag_shares(graph: GraphBuilder, rows: str, counts: str) -> str:
+    """The change of the bag's term by each token: rows [N, T, classes], counts [T, N] -> float[N, T, classes]."""
+    sums = graph.node("CumSum", [rows, graph.constant("bag_time_axis", 1, np.int64)], "bag_sums")
+    by_row = graph.node("Transpose", [counts], "tokens_so_far_by_row", perm=[1, 0])
+    by_row = graph.node("Unsqueeze", [by_row, graph.constant("bag_class_axis", [2], np.int64)], "bag_counts_so_far")
+    terms = over_root(graph, sums, by_row, "running_bag")
+    column = graph.constant("bag_first_column", [0, 1, 0, 0, 0, 0], np.int64)
+    behind = graph.node("Pad", [terms, column, graph.constant("no_bag", 0, np.float64)], "running_bag_behind_start")
+    first, end, axis = (
+        graph.constant(f"bag_share_{n}", [v], np.int64) for n, v in (("from", 0), ("to", -1), ("axis", 1))
+    )
+    before = graph.node("Slice", [behind, first, end, axis], "running_bag_before")
+    change = graph.node("Sub", [terms, before], "change_of_bag")
+    return graph.node("Cast", [change], "bag_shares", to=TensorProto.FLOAT)
 
 
 def _start_rows(graph: GraphBuilder, classifier: Classifier, ids: str) -> str:

@@ -12,14 +12,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from export.spec import BELOW_STATES, Classifier, Pool, QuantizedTable, Specification
+from export.spec import BELOW_STATES, PAIR_FACTOR, Classifier, Pool, QuantizedTable, Specification
 from export.text import ISOLATED, LINE_BREAK, MARK_CLASS, PADDING_ID, SPACE_CLASS, UNKNOWN_ID, Tokenizer
 
 OPSETS = {"": 17, "ai.onnx.ml": 3, "com.microsoft": 1}
 IR_VERSION = 8
-
-INTEGERS = "embedding.integers"
-SCALES = "embedding.scales"
 
 
 class GraphBuilder:
@@ -173,12 +170,13 @@ def classify_standard(graph: GraphBuilder, classifier: Classifier, ids: str, len
     has_token = graph.node("Cast", [lengths], "lengths_float", to=TensorProto.FLOAT)
     has_token = graph.node("Sign", [has_token], "has_token")
     has_token = graph.node("Unsqueeze", [has_token, graph.constant("column", [1], np.int64)], "has_token_column")
-    return classify_state(graph, classifier, graph.node("Mul", [state, has_token], "state"))
+    logits = classify_state(graph, classifier, graph.node("Mul", [state, has_token], "state"))
+    return with_bag(graph, classifier, logits, ids, lengths)
 
 
 def quantized_embedding(graph: GraphBuilder, table: QuantizedTable) -> tuple[str, str]:
     """The names of its integers, int8[vocabulary, embedding], and scales, float[vocabulary, 1]."""
-    return graph.constant(INTEGERS, table.integers), graph.constant(SCALES, table.scales)
+    return graph.constant("embedding.integers", table.integers), graph.constant("embedding.scales", table.scales)
 
 
 def _embedded(graph: GraphBuilder, classifier: Classifier, ids: str) -> str:
@@ -210,6 +208,63 @@ def classify_state(graph: GraphBuilder, classifier: Classifier, state: str) -> s
         if index < len(specification.head):
             state = graph.node("Relu", [state], f"head_{index}_relu")
     return state
+
+
+def with_bag(graph: GraphBuilder, classifier: Classifier, logits: str, ids: str, lengths: str) -> str:
+    """The logits [N, classes] and the term of the bag, where the classifier has one (see `Specification`)."""
+    if not classifier.specification.bag:
+        return logits
+    rows = bag_rows(graph, classifier, ids, lengths, token_numbers(graph, ids))
+    return add_bag(graph, logits, rows, lengths)
+
+
+def bag_rows(graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str, numbers: str) -> str:
+    """What each token adds to the sum of the bag: ids [N, T], lengths [N], numbers [T] -> double[N, T, classes].
+
+    Zero behind a text's own tokens. The sum of thousands is in double precision the same in any order.
+    """
+    axis = graph.constant("bag_axis", [1], np.int64)
+    edges = [graph.constant(f"bag_{name}", [value], np.int64) for name, value in (("from", 0), ("to", -1))]
+    column = graph.constant("bag_column", [0, 1, 0, 0], np.int64)
+    behind = graph.node("Pad", [ids, column, graph.constant("bag_start", PADDING_ID, np.int64)], "ids_behind_padding")
+    before = graph.node("Slice", [behind, *edges, axis], "ids_before")
+    product = graph.node("Mul", [before, graph.constant("pair_factor", PAIR_FACTOR, np.int64)], "ids_before_product")
+    pairs = graph.node("Add", [product, ids], "pair_numbers")
+    pairs = graph.node("Mod", [pairs, graph.constant("bag", classifier.specification.bag, np.int64)], "pair_rows")
+    terms = []
+    for name, index in (("words", ids), ("pairs", pairs)):
+        table = graph.constant(f"bag.{name}.weight", classifier.weights[f"bag.{name}.weight"])
+        term = graph.node("Gather", [table, index], f"{name}_of_bag")
+        terms.append(graph.node("Cast", [term], f"{name}_of_bag_double", to=TensorProto.DOUBLE))
+    behind = graph.node("Greater", [numbers, graph.node("Unsqueeze", [lengths, axis], "bag_lengths")], "behind_text")
+    behind = graph.node("Unsqueeze", [behind, graph.constant("bag_classes", [2], np.int64)], "behind_text_columns")
+    nothing = graph.constant("bag_nothing", 0, np.float64)
+    return graph.node("Where", [behind, nothing, graph.node("Add", terms, "bag_terms")], "bag_rows")
+
+
+def add_bag(graph: GraphBuilder, logits: str, rows: str, lengths: str) -> str:
+    """The logits [N, classes] and the sum of `rows` [N, T, classes] over the root of the lengths [N]."""
+    axis = graph.constant("bag_time", [1], np.int64)
+    total = graph.node("ReduceSum", [rows, axis], "bag_total", keepdims=0)
+    counts = graph.node("Unsqueeze", [lengths, axis], "bag_counts")
+    term = graph.node("Cast", [over_root(graph, total, counts, "bag_term_double")], "bag_term", to=TensorProto.FLOAT)
+    return graph.node("Add", [logits, term], "logits_with_bag")
+
+
+def over_root(graph: GraphBuilder, total: str, counts: str, output: str) -> str:
+    """`total` / sqrt(`counts`), in double precision; a count of 0 is taken as 1."""
+    one = graph.constant(f"{output}.one", 1, np.int64)
+    divisor = graph.node(
+        "Cast", [graph.node("Max", [counts, one], f"{output}.count")], f"{output}.double", to=TensorProto.DOUBLE
+    )
+    return graph.node("Div", [total, graph.node("Sqrt", [divisor], f"{output}.root")], output)
+
+
+def token_numbers(graph: GraphBuilder, ids: str) -> str:
+    """1, 2 … T: ids [N, T] -> the name of int64[T]."""
+    count = graph.node("Squeeze", [graph.node("Shape", [ids], "ids_columns", start=1)], "ids_count")
+    first = graph.constant("first_number", 1, np.int64)
+    return graph.node("Range", [first, graph.node("Add", [count, first], "end_of_numbers"), first], "token_numbers")
 
 
 def _recurrent_layer(

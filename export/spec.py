@@ -21,6 +21,12 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 GATES: Mapping[Cell, int] = {"gru": 3, "rnn": 1}
 
+PAIR_FACTOR = 0x9E3779B9
+"""Odd, and 2**32 over the golden ratio, which keeps the rows of frequent pairs apart (Knuth, TAOCP 3, section 6.4)."""
+
+MOST_PAIRS = 2**24
+"""The largest `Specification.bag`."""
+
 BELOW_STATES = -2.0
 """A number below every state of either cell: a state is a tanh, lies between two of them, or is not negative."""
 
@@ -37,6 +43,13 @@ class Specification:
     after each token, pooled -> one Linear and ReLU for every width in `head` -> Linear to `len(labels)` logits.
     `pooling` names the pools, which stand side by side in its order: the `last` state, the `max` and the `mean` of all.
     `nonlinearity` is that of the cell `rnn`.
+    Where `bag` is not 0, a linear model over the words and the pairs of words is added to the logits, as in fastText
+    (Joulin et al. 2016, arXiv:1607.01759): for the ids i_1 … i_n of a text, and i_0 the padding,
+
+        1 / sqrt(n) * (words[i_1] + pairs[(i_0 * PAIR_FACTOR + i_1) mod bag] + … + words[i_n] + pairs[…])
+
+    with `bag.words.weight` [vocabulary, classes] and `bag.pairs.weight` [bag, classes], `bag` a power of two; summed in
+    double precision, and nothing for a text without a token.
     Tokens beyond `max_tokens` are cut; a text without a token is classified from zeros.
     """
 
@@ -50,6 +63,7 @@ class Specification:
     max_tokens: int = 10_000
     tokenizer: Tokenizer = field(default_factory=Tokenizer)
     nonlinearity: Nonlinearity = "tanh"
+    bag: int = 0
 
     def __post_init__(self) -> None:
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
@@ -70,22 +84,27 @@ class Specification:
         for size in (self.embedding, self.hidden, self.layers, self.max_tokens, *self.head):
             if not isinstance(size, int) or size < 1:
                 raise InvalidClassifier(f"a size is {size!r}, expected a whole number from 1")
+        if not isinstance(self.bag, int) or self.bag < 0 or self.bag & (self.bag - 1) or self.bag > MOST_PAIRS:
+            raise InvalidClassifier(f"bag is {self.bag!r}, expected 0 or a power of two up to {MOST_PAIRS:,}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON and for a snapshot read with `weights_only=True`.
 
-        `nonlinearity` is left out where it is tanh, so that programs from before there was another read the rest.
+        `nonlinearity` is left out where it is tanh, and `bag` where it is 0, so that programs from before there was
+        another read the rest.
         """
         tuples = {name: list(getattr(self, name)) for name in ("labels", "pooling", "head")}
         values = {**dataclasses.asdict(self), **tuples}
         if self.nonlinearity == "tanh":
             del values["nonlinearity"]
+        if not self.bag:
+            del values["bag"]
         return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Specification":
-        """The inverse of `to_json`; without `pooling`, as before there was one, it is the last state, and without
-        `nonlinearity` a tanh.
+        """The inverse of `to_json`; without `pooling`, as before there was one, it is the last state, without
+        `nonlinearity` a tanh, and without `bag` 0.
 
         Raises `InvalidClassifier` on anything that is not a specification.
         """
@@ -115,6 +134,9 @@ class Specification:
         for index, (before, after) in enumerate(pairwise(widths)):
             shapes[f"head.{index}.weight"] = (after, before)
             shapes[f"head.{index}.bias"] = (after,)
+        if self.bag:
+            shapes["bag.words.weight"] = (vocabulary_size, len(self.labels))
+            shapes["bag.pairs.weight"] = (self.bag, len(self.labels))
         return shapes
 
     def parameters(self, vocabulary_size: int) -> int:

@@ -10,8 +10,28 @@ from typing import Any, Dict, List, Tuple  # noqa: UP035 - TorchScript reads the
 import torch
 from torch import Tensor, nn
 
-from export.spec import BELOW_STATES, Classifier
+from export.spec import BELOW_STATES, PAIR_FACTOR, Classifier
 from export.text import LINE_BREAK, MARKS, PADDING_ID, SPACES, UNKNOWN_ID, lookup_table
+
+
+class BagOfWords(nn.Module):
+    """The term that words and pairs of words add to the logits (see `export.spec.Specification`)."""
+
+    def __init__(self, vocabulary_size: int, pairs: int, classes: int) -> None:
+        super().__init__()
+        self.pair_factor = PAIR_FACTOR
+        self.padding_id = PADDING_ID
+        self.words = nn.Embedding(vocabulary_size, classes)
+        self.pairs = nn.Embedding(pairs, classes)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """ids [texts, time] and lengths [texts] -> [texts, classes]."""
+        before = nn.functional.pad(ids, [1, 0], value=float(self.padding_id))[:, :-1]
+        pairs = (before * self.pair_factor + ids) % self.pairs.num_embeddings
+        terms = self.words(ids).double() + self.pairs(pairs).double()
+        own = (torch.arange(ids.size(1)) < lengths.unsqueeze(1)).unsqueeze(2)
+        term: Tensor = (terms * own).sum(1) / lengths.clamp(min=1).double().sqrt().unsqueeze(1)
+        return term.float()
 
 
 class TextClassifier(nn.Module):
@@ -53,6 +73,8 @@ class TextClassifier(nn.Module):
             self.recurrent = nn.RNN(*sizes, batch_first=True, nonlinearity=specification.nonlinearity)
         widths = [specification.hidden * len(self.pooling), *specification.head, len(specification.labels)]
         self.head = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        pairs, classes = specification.bag, len(self.labels)
+        self.bag = BagOfWords(len(classifier.vocabulary), pairs, classes) if pairs else None
         self.load_state_dict({name: torch.tensor(value) for name, value in classifier.weights.items()})
         self.requires_grad_(False)
 
@@ -86,6 +108,8 @@ class TextClassifier(nn.Module):
             if index > 0:
                 state = torch.relu(state)
             state = linear(state)
+        if self.bag is not None:
+            state = state + self.bag(ids, lengths)
         return state
 
     def pool(self, states: Tensor, lengths: Tensor) -> Tensor:

@@ -410,7 +410,10 @@ def test_a_start_as_a_language_model_and_an_adversary(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--unlabelled", "more.csv"], "--unlabelled: the recipe gru makes no use of it; use --recipe gru-lm"),
+        (
+            ["--recipe", "gru", "--unlabelled", "more.csv"],
+            "--unlabelled: the recipe gru makes no use of it; use --recipe gru-lm",
+        ),
         (["--recipe", "gru-pool", "--teacher", "nowhere"], "nowhere: no snapshot here"),
         (["--precision", "fp8"], "--precision fp8: expected auto, fp32 or bf16"),
         (["--recipe", "gru-pool", "--unlabelled", "none.csv"], "none.csv: No such file or directory"),

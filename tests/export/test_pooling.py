@@ -190,9 +190,9 @@ def _inputs_of_the_gru(model: PooledGRU, ids: Tensor) -> Tensor:
     return seen[0]
 
 
-def _model(**dropouts: float) -> PooledGRU:
+def _model(input_dropout: float = 0.0, word_dropout: float = 0.0) -> PooledGRU:
     torch.manual_seed(0)
-    model = PooledGRU(1, 8, 50, 40, 2, pooling=ALL, **dropouts)
+    model = PooledGRU(1, 8, 50, 40, 2, ALL, 0.5, input_dropout, word_dropout)
     nn.init.uniform_(model.embed.weight, 1.0, 2.0)
     return model
 

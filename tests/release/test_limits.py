@@ -97,7 +97,7 @@ def test_the_commands_say_it_in_one_line_and_training_before_its_first_epoch(
     assert refusal.startswith("2: ")
     assert "error: 42 words and their weights take 0.00 GB, and an ONNX file holds 0.00 GB at most; export" in refusal
     data = tiny.write_reviews(tmp_path / "reviews.csv", 60)
-    trained = said("train", "--data", data, "--epochs", "1", "--out", tmp_path / "new", "--device", "cpu")
+    trained = said("train", "--recipe", "gru", "--data", data, "--epochs", "1", "--out", tmp_path / "new")
     warning = "at most: such a model can be exported with --shrink, or with --format torchscript alone"
     assert trained.startswith("0: ")
     assert warning in trained

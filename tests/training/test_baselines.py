@@ -91,6 +91,6 @@ def metrics_of(accuracy: float, temperature: float = 1.0, recipe: str = "gru-poo
     ],
 )
 def test_what_speaks_against_a_training(metrics: dict[str, object], losses: list[float], said: list[str]) -> None:
-    found = findings(metrics, losses, epochs=3)
+    found = findings(metrics, dict(enumerate(losses, 1)), epochs=3)
     assert len(found) == len(said)
     assert all(part in line for part, line in zip(said, found, strict=True))

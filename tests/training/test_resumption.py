@@ -34,7 +34,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(data: Path, out: Path) -> list[str]:
     """Of a training whose epochs take half a second, long enough to be stopped between two of them."""
-    return ["train", "--data", str(data), "--epochs", "6", "--out", str(out)]
+    return ["train", "--recipe", "gru", "--data", str(data), "--epochs", "6", "--out", str(out)]
 
 
 def start(data: Path, out: Path) -> subprocess.Popen[str]:

@@ -23,13 +23,9 @@ def _complete_format(incomplete: str) -> list[str]:
 
 @options.reads_rows
 def export(
-    snapshot: Annotated[
-        str,
-        typer.Option(
-            help="Folder with the snapshot; or a bundle, or box, to export its weights anew.",
-            rich_help_panel=options.MODEL,
-        ),
-    ] = "snapshot",
+    snapshot: Annotated[Path, typer.Option(help="Folder with the snapshot.", rich_help_panel=options.MODEL)] = Path(
+        "snapshot"
+    ),
     format: Annotated[
         list[str],
         typer.Option(
@@ -90,15 +86,15 @@ def export(
     from export.bundle import open_bundle
     from export.shrinking import SHRUNK_ENTRIES
     from toolchain.corpus.reviews import Source, read_texts
-    from toolchain.models.restoring import load_trained
+    from toolchain.models.snapshot import load_snapshot
     from toolchain.release.release import export_snapshot
 
     if vocabulary is not None and not shrink:
         raise UsageError(f"--vocabulary {vocabulary}: a shrunk bundle alone has a shorter one; add --shrink")
     entries = (vocabulary or SHRUNK_ENTRIES) if shrink else None
-    loaded = load_trained(snapshot)
+    loaded = load_snapshot(snapshot)
     texts = read_texts(Source(data, text_column, reading=reading, say=tell))
-    say(f"exporting {escape(snapshot)} …")
+    say(f"exporting {escape(str(snapshot))} …")
     try:
         verification = export_snapshot(
             loaded, out, format, texts, say_comparison, precision, force, entries, print_shrinkage

@@ -37,8 +37,8 @@ def inspect(
 def bundle_table(opened: "Bundle") -> "Table":
     """What a bundle is: a line a fact, from its manifest."""
     from toolchain.measures.drift import bundle_reference, describe
-    from toolchain.measures.standing import BASELINE, Standing
-    from toolchain.release.model_card import architecture, text_definition
+    from toolchain.measures.standing import BASELINE, Folds, Standing
+    from toolchain.release.model_card import architecture, started_from, text_definition
 
     specification, training, words = opened.specification, opened.manifest.get("training", {}), opened.vocabulary()
     if "imported" in training:
@@ -52,6 +52,10 @@ def bundle_table(opened: "Bundle") -> "Table":
             "test": f"loss {training.get('test_loss', float('nan')):.4f}, "
             f"accuracy {training.get('test_accuracy', float('nan')):.2f} %",
         }
+        if folds := training.get("folds"):
+            origin["cross-validation"] = str(Folds(**folds))
+        if start := training.get("start"):
+            origin["started from"] = started_from(start)
         if values := training.get("standing"):
             standing = Standing.from_json(values)
             origin |= {

@@ -2,7 +2,6 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,10 +9,10 @@ import typer
 
 from toolchain.cli import options
 from toolchain.cli.terminal import escape, fail, print_json, say, tell, warn
-from toolchain.errors import UsageError
 
 if TYPE_CHECKING:
     from toolchain.files.tables import ReadOptions
+    from toolchain.measures.standing import Standing
     from toolchain.models.earlier import Earlier
     from toolchain.training.loops import Epoch
 
@@ -21,9 +20,9 @@ _MANY_SUSPECTS = 0.05  # beyond it the model is at fault, not the labels
 
 
 def _complete_recipe(incomplete: str) -> list[str]:
-    from toolchain.models.recipes import RECIPES
+    from toolchain.models.recipes import AUTO, RECIPES
 
-    return options.completing(*RECIPES)(incomplete)
+    return options.completing(AUTO.name, *RECIPES)(incomplete)
 
 
 def _read_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -51,14 +50,23 @@ def _wrong_config(message: str) -> typer.Exit:
 @options.reads_rows
 def train(
     recipe: Annotated[
-        str,
+        str | None,
         typer.Option(
             autocompletion=_complete_recipe,
-            help="gru-pool for data of your own; gru-lm, which takes longer, where there is much more text without "
-            "labels. gru, rnn, rnn-cell: as documented.",
+            help="auto: chosen by the data, and said. gru-pool; gru-lm, which takes longer, where there is much more "
+            "text without labels. gru, rnn, rnn-cell: as documented. Default: auto for a file, else gru.",
             rich_help_panel=options.RECIPE,
         ),
-    ] = "gru",
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="box|PATH|none",
+            help="Trained model to start from: box, the one that comes with the program; a snapshot; a bundle; none. "
+            "Default: auto takes the box for English.",
+            rich_help_panel=options.RECIPE,
+        ),
+    ] = None,
     layers: Annotated[int, typer.Option(min=1, help="Recurrent layers.", rich_help_panel=options.RECIPE)] = 1,
     tokenizer: Annotated[
         options.Tokenizer | None,
@@ -126,6 +134,14 @@ def train(
             rich_help_panel=options.TRAINING,
         ),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Before that, train and test once for each of so many folds: mean and spread for few reviews.",
+            rich_help_panel=options.TRAINING,
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(help="Same seed, same machine: same checkpoint.", rich_help_panel=options.TRAINING)
     ] = 0,
@@ -170,35 +186,30 @@ def train(
 
     Examples:
     toolchain train --data sample --epochs 2
-    toolchain train --recipe gru-pool --data reviews.csv --patience 3
-    toolchain train --recipe gru-pool --data reviews.csv --resume
+    toolchain train --data reviews.csv
+    toolchain train --data reviews.csv --start bundle --out better
     """
     from export.forms import too_large
-    from export.text import TOKENIZERS
     from toolchain.cli.progress import progress
-    from toolchain.corpus.corpus import load_corpus
     from toolchain.corpus.reviews import Source
-    from toolchain.models.recipes import RECIPES
     from toolchain.models.snapshot import load_snapshot
+    from toolchain.training.automatic import plan
     from toolchain.training.distributed import Ended, process_group
+    from toolchain.training.folds import cross_validate
     from toolchain.training.loops import Epoch, Settings, fit
     from toolchain.training.machine import choose_device
     from toolchain.training.resumption import FILE as RESUME_FILE
 
-    if recipe not in RECIPES:
-        raise UsageError(f"--recipe {recipe}: expected one of {', '.join(RECIPES)}")
-    chosen = RECIPES[recipe]
-    if tokenizer:
-        chosen = replace(chosen, tokenizer=TOKENIZERS[tokenizer])
     say(f"reading {escape(data)} …")
-    if unlabelled and not chosen.vector_epochs:
-        raise UsageError(f"--unlabelled: the recipe {recipe} makes no use of it; use --recipe gru-lm, or leave it out")
     loaded_teacher = load_snapshot(teacher) if teacher else None
     source = Source(data, text_column, label_column, test_data, group_column, unlabelled, label_map, reading, say=tell)
-    corpus = load_corpus(source, chosen, seed)
+    planned = plan(source, recipe, seed, start, tokenizer, layers, taught=teacher is not None)
+    corpus, chosen = planned.corpus, planned.recipe
+    if planned.reason:
+        say(escape(f"recipe {chosen.name}: {planned.reason}"))
     for warning in corpus.warnings:
         warn(warning)
-    if reason := too_large(chosen.specification(corpus.labels, layers), corpus.vocabulary):
+    if reason := too_large(chosen.specification(corpus.labels, planned.layers), corpus.vocabulary):
         warn(f"{reason}: such a model can be exported with --shrink, or with --format torchscript alone")
     say(
         f"{len(corpus.train):,} training, {len(corpus.validation):,} validation, {len(corpus.test):,} test reviews; "
@@ -220,7 +231,7 @@ def train(
         epochs=epochs or chosen.epochs,
         batch_size=batch_size or chosen.batch_size,
         learning_rate=chosen.learning_rate if lr is None else lr,
-        layers=layers,
+        layers=planned.layers,
         seed=seed,
         device=device,
         precision=precision,
@@ -230,9 +241,12 @@ def train(
     earlier: list[Earlier] = []
     try:
         with process_group(choose_device(device)):
+            validated = cross_validate(planned, source, settings, folds, print_fold, progress) if folds else None
             metrics = fit(
                 *(corpus, chosen, settings, out, on_epoch, progress, resume, loaded_teacher, overwrite),
                 on_earlier=earlier.append,
+                start=planned.start,
+                folds=validated,
             )
     except (KeyboardInterrupt, Ended) as end:
         kept = "finished epochs are kept, go on: --resume" if (out / RESUME_FILE).exists() else "no epoch was finished"
@@ -250,11 +264,17 @@ def train(
 
 def print_epoch(epoch: "Epoch", best: bool) -> None:
     """One finished epoch, a line on stderr; a star marks the best so far."""
+    trained = f"train loss {epoch.train_loss:.4f} accuracy {epoch.train_accuracy:5.2f} %"
     say(
-        f"epoch {epoch.epoch:2d}  train loss {epoch.train_loss:.4f} accuracy {epoch.train_accuracy:5.2f} %  "
+        f"epoch {epoch.epoch:2d}  {trained if epoch.epoch else 'the start, as it is':{len(trained)}}  "
         f"validation loss {epoch.validation_loss:.4f} accuracy {epoch.validation_accuracy:5.2f} %  "
         f"{epoch.seconds:.1f} s{'  *' if best else ''}"
     )
+
+
+def print_fold(number: int, standing: "Standing") -> None:
+    """How the model of a fold stands, a line on stderr."""
+    say(f"fold {number}: {escape(str(standing))}")
 
 
 def print_earlier(earlier: "Earlier", metrics: Mapping[str, Any]) -> None:
@@ -268,7 +288,7 @@ def print_earlier(earlier: "Earlier", metrics: Mapping[str, Any]) -> None:
 
 def print_training(metrics: Mapping[str, Any], out: Path) -> None:
     """How a training ended, beside what costs nothing, and what there is to say against it."""
-    from toolchain.measures.standing import Standing
+    from toolchain.measures.standing import Folds, Standing
     from toolchain.training.suspects import FILE as SUSPECTS_FILE
 
     say(
@@ -277,6 +297,8 @@ def print_training(metrics: Mapping[str, Any], out: Path) -> None:
         f"{metrics['seconds']:.0f} s"
     )
     say(escape(str(Standing.from_json(metrics["standing"]))))
+    if "folds" in metrics:
+        say(str(Folds(**metrics["folds"])))
     if guessed := metrics["reviews"].get("pseudo-labelled"):
         say(f"{guessed:,} unlabelled texts were trained on with the teacher's label")
     calibration = metrics["calibration"]

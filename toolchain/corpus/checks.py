@@ -2,7 +2,6 @@
 
 import re
 import statistics
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 FEW_REVIEWS = 200
@@ -79,27 +78,45 @@ def check_conflicts(texts: Sequence[Tokens], labels: Sequence[str], origins: Seq
     ]
 
 
-def check_letters(counts: Counter[str]) -> list[str]:
+def is_unsegmented(counts: Mapping[str, int]) -> bool:
+    """Whether spaces do not separate the words: the text is Chinese, Japanese or Korean, and its tokens are long.
+
+    `counts` says how often each token stands in the text.
+    """
+    length = _east_asian_length(counts)
+    return length is not None and length > UNSEGMENTED
+
+
+def check_letters(counts: Mapping[str, int]) -> list[str]:
     """Text that the tokenizer does not suit: words that no space separates, or capitals that it does not lower.
 
     `counts` says how often each token stands in the training reviews.
     """
-    characters = tokens = east_asian = cased = 0
-    for token, count in counts.items():
-        characters += len(token) * count
-        if not token.isascii():
-            letters = len(_east_asian.findall(token))
-            east_asian += count * letters
-            tokens += count * (letters > 0)
-            cased += count * sum(not c.isascii() and c.lower() != c.upper() for c in token)
     findings = []
-    if east_asian > 0.5 * characters and east_asian > UNSEGMENTED * tokens:
+    if is_unsegmented(counts):
         findings.append(
-            f"the text is Chinese, Japanese or Korean, and its tokens are {east_asian / tokens:.1f} letters long: "
-            "spaces do not separate its words; train with --tokenizer characters"
+            f"the text is Chinese, Japanese or Korean, and its tokens are {_east_asian_length(counts):.1f} letters "
+            "long: spaces do not separate its words; train with --tokenizer characters"
         )
+    characters = sum(len(token) * count for token, count in counts.items())
+    cased = sum(
+        count * sum(not c.isascii() and c.lower() != c.upper() for c in token)
+        for token, count in counts.items()
+        if not token.isascii()
+    )
     if cased > 0.01 * characters:  # lower-casing is ASCII alone
         findings.append(
             f"{cased / characters:.1%} of the letters are cased and not ASCII; the tokenizer lower-cases A-Z alone"
         )
     return findings
+
+
+def _east_asian_length(counts: Mapping[str, int]) -> float | None:
+    """The mean letters of a token with Chinese, Japanese or Korean ones; None where most characters are others."""
+    characters = letters = tokens = 0
+    for token, count in counts.items():
+        characters += len(token) * count
+        if not token.isascii() and (own := len(_east_asian.findall(token))):
+            letters += count * own
+            tokens += count
+    return letters / tokens if letters > 0.5 * characters else None

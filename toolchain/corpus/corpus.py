@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -67,13 +68,27 @@ class TextField(data.Field):  # type: ignore[misc]
         return padded
 
 
-def load_corpus(source: Source, recipe: Recipe, seed: int) -> Corpus:
+class _Words(NamedTuple):
+    """What `Vocab.extend` reads of another vocabulary."""
+
+    itos: Sequence[str]
+
+
+def load_corpus(
+    source: Source,
+    recipe: Recipe,
+    seed: int,
+    read: tuple[Reviews, Reviews | None] | None = None,
+    known_words: Sequence[str] = (),
+) -> Corpus:
     """Read `source` for a training with `recipe`: a training and a validation part (stratified), and a test part.
 
     The parts share no group where `source` names a group column or the recipe validates by group, which for IMDB is by
-    film. Raises `UsageError` on data that cannot be trained on: missing, empty, with one label, or too small to split.
+    film. Reviews that were `read` from it before, and maybe reviews to test on, are not read again. The vocabulary ends
+    with the `known_words` of a trained model, whether the reviews hold them or not. Raises `UsageError` on data that
+    cannot be trained on: missing, empty, with one label, or too small to split.
     """
-    reviews, held_out = read_training_reviews(source)
+    reviews, held_out = read or read_training_reviews(source)
     warnings = [
         f"{len(read.skipped)} rows were left out, the first at {read.skipped[0]}"
         for read in (reviews, held_out)
@@ -101,6 +116,7 @@ def load_corpus(source: Source, recipe: Recipe, seed: int) -> Corpus:
         raise UsageError(
             f"{source.data}: no word stands {recipe.min_freq} times in the training reviews; too little text"
         )
+    text.vocab.extend(_Words(known_words))
     parts = (train, validation, test)
     warnings += _check_data(parts, labels, text.vocab) + _check_copies(parts, by_group or source.is_imdb)
     return Corpus(_name(source), *parts, labels, list(text.vocab.itos), warnings, unlabelled)

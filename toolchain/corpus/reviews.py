@@ -45,6 +45,11 @@ class Source:
         """Whether it is the IMDB set, or a folder that is laid out like it."""
         return self.data == "imdb" or Path(self.data).is_dir()
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file of rows of the user's own."""
+        return self.data != "sample" and not self.is_imdb
+
     def folder(self) -> Path | None:
         """The folder of the IMDB set. Raises `UsageError` on another folder."""
         if self.data == "imdb":

@@ -98,3 +98,30 @@ def wilson_interval(right: int, total: int) -> tuple[float, float]:
     middle = (share + squared / (2 * total)) / (1 + squared / total)
     half = _Z * math.sqrt(share * (1 - share) / total + squared / (4 * total * total)) / (1 + squared / total)
     return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Accuracies in percent, one a fold: of models trained alike on all other folds, of the baseline, and of always
+    answering with the most common label."""
+
+    model: Sequence[float]
+    baseline: Sequence[float]
+    majority: Sequence[float]
+
+    @classmethod
+    def of(cls, standings: Sequence[Standing]) -> "Folds":
+        """Of a model a fold."""
+        names = ("model", "baseline", "majority")
+        return cls(*([getattr(standing, name).accuracy for standing in standings] for name in names))
+
+    def __str__(self) -> str:
+        """Mean and standard deviation over the folds, in a line."""
+        return (
+            f"over {len(self.model)} folds, mean ± standard deviation: this model {_spread(self.model)}, "
+            f"{BASELINE} {_spread(self.baseline)}, the most common label {_spread(self.majority)}"
+        )
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{np.mean(values):.1f} % ± {np.std(values, ddof=1):.1f}"

@@ -1,4 +1,7 @@
-"""The classifiers: the three documented ones, each answering from the state after its last token, and a pooled one."""
+"""The classifiers: the three documented ones, each answering from the state after its last token, and a pooled one.
+
+The pooled one may hold a linear classifier as well, whose logits are added to its own.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -9,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.spec import BELOW_STATES, InvalidClassifier, Pool, Specification
+from export.spec import BELOW_STATES, PAIR_FACTOR, InvalidClassifier, Pool, Specification
 from export.text import PADDING_ID, UNKNOWN_ID
 from toolchain.models.recurrence import gru_states
 
@@ -41,6 +44,38 @@ def pooled_states(states: Tensor, lengths: Tensor, pooling: Sequence[Pool]) -> T
         else:
             pools.append(states.masked_fill(~own, 0.0).sum(1) / lengths.clamp(min=1).unsqueeze(1))
     return torch.cat(pools, 1)
+
+
+class BagOfWords(nn.Module):
+    """A linear classifier over the words and the pairs of words of a text (see `export.spec.Specification.bag`).
+
+    All of its weights are zero to begin with; `toolchain.training.linear_start` fits them.
+    """
+
+    def __init__(self, n_vocab: int, n_pairs: int, n_classes: int) -> None:
+        super().__init__()
+        self.words = nn.Embedding(n_vocab, n_classes)
+        self.pairs = nn.Embedding(n_pairs, n_classes)
+        nn.init.zeros_(self.words.weight)
+        nn.init.zeros_(self.pairs.weight)
+
+    def running(self, ids: Tensor) -> Tensor:
+        """ids [batch, time] -> the terms of the first 1, 2 … time tokens, float64 [batch, time, classes]."""
+        pairs = pair_rows(ids, self.pairs.num_embeddings)
+        sums = (self.words(ids).double() + self.pairs(pairs).double()).cumsum(1)
+        counts = torch.arange(1, ids.shape[1] + 1, device=ids.device, dtype=torch.float64)
+        terms: Tensor = sums / counts.sqrt().unsqueeze(1)
+        return terms
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """ids [batch, time], padded on the right, and lengths [batch] -> the terms of whole texts, [batch, classes]."""
+        return last_states(self.running(ids), lengths).float()
+
+
+def pair_rows(ids: Tensor, pairs: int) -> Tensor:
+    """The row, of `pairs` in all, for each token with the one before it: ids [batch, time] -> the same shape."""
+    before = nn.functional.pad(ids, (1, 0), value=PADDING_ID)[:, :-1]
+    return (before * PAIR_FACTOR + ids) % pairs
 
 
 class BasicGRU(nn.Module):
@@ -89,10 +124,12 @@ class PooledGRU(nn.Module):
     """Embedding -> GRU -> pools of its states -> dropout -> Linear, with dropout of words and of input channels.
 
     In training `word_dropout` is the share of tokens that become `<unk>`, and `input_dropout` the share of a review's
-    embedding channels that are dropped for all its steps alike (Gal and Ghahramani 2016, arXiv:1512.05287).
+    embedding channels that are dropped for all its steps alike (Gal and Ghahramani 2016, arXiv:1512.05287). With a
+    `bag`, the number of its rows for pairs, the logits of a linear classifier over the same words are added; it sees
+    every word also in training.
     """
 
-    portable_names: ClassVar[dict[str, str]] = BasicGRU.portable_names
+    portable_names: ClassVar[dict[str, str]] = {**BasicGRU.portable_names, "bag.": "bag."}
 
     def __init__(
         self,
@@ -105,6 +142,7 @@ class PooledGRU(nn.Module):
         dropout_p: float = 0.5,
         input_dropout: float = 0.0,
         word_dropout: float = 0.0,
+        bag: int = 0,
     ) -> None:
         super().__init__()
         self.pooling = tuple(pooling)
@@ -114,12 +152,14 @@ class PooledGRU(nn.Module):
         self.gru = nn.GRU(embed_dim, hidden_dim, num_layers=n_layers, batch_first=True)
         self.dropout = nn.Dropout(dropout_p)
         self.out = nn.Linear(hidden_dim * len(self.pooling), n_classes)
+        self.bag = BagOfWords(n_vocab, bag, n_classes) if bag else None
 
     def forward(self, ids: Tensor, lengths: Tensor, noise: Tensor | None = None) -> Tensor:
         """ids [batch, time], padded on the right, and lengths [batch] -> logits [batch, classes].
 
         `noise` [batch, time, embedding] is added to the embedding.
         """
+        words = ids
         if self.training and self.word_dropout:
             dropped = torch.rand(ids.shape, device=ids.device) < self.word_dropout
             ids = ids.masked_fill(dropped & (ids != PADDING_ID), UNKNOWN_ID)
@@ -128,7 +168,7 @@ class PooledGRU(nn.Module):
             embedded = embedded + noise
         states = gru_states(self.gru, self.input_dropout(embedded.transpose(1, 2)).transpose(1, 2))
         logits: Tensor = self.out(self.dropout(pooled_states(states, lengths, self.pooling)))
-        return logits
+        return logits if self.bag is None else logits + self.bag(words, lengths)
 
 
 class RNNCellClassifier(nn.Module):
@@ -219,7 +259,7 @@ def build_model(
         len(specification.labels),
     )
     if name == "PooledGRU":
-        return PooledGRU(*sizes, specification.pooling, dropout, input_dropout, word_dropout)
+        return PooledGRU(*sizes, specification.pooling, dropout, input_dropout, word_dropout, specification.bag)
     if name == "RNNCellClassifier":
         return RNNCellClassifier(*sizes, head_dim=specification.head[0])
     return BasicGRU(*sizes, dropout) if name == "BasicGRU" else BasicRNN(*sizes, dropout)
@@ -230,14 +270,22 @@ def class_name(specification: Specification) -> str:
 
     Raises `InvalidClassifier` where there is none.
     """
-    pooled = specification.pooling != ("last",)
+    pooled = specification.pooling != ("last",) or specification.bag > 0
     if specification.cell == "gru" and not specification.head:
         return "PooledGRU" if pooled else "BasicGRU"
     if pooled:
-        raise InvalidClassifier("no model of this program has pools behind an RNN, or linear layers behind pools")
+        raise InvalidClassifier(
+            "no model of this program has pools or a bag of words with an RNN, or linear layers behind pools"
+        )
     if specification.cell == "rnn" and specification.nonlinearity == "tanh" and len(specification.head) < 2:
         return "RNNCellClassifier" if specification.head else "BasicRNN"
     return "ImportedClassifier"
+
+
+def output_parameters(model: Model) -> list[nn.Parameter]:
+    """The weights that the logits are proportional to, all together: the last layer's and the bag's."""
+    bag = model.bag if isinstance(model, PooledGRU) else None
+    return [*model.out.parameters(), *(bag.parameters() if bag else ())]
 
 
 def portable_weights(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, NDArray[np.float32]]:

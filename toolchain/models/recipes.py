@@ -16,7 +16,8 @@ class Recipe:
     gradient, a one-cycle schedule up to `learning_rate` and down again, the moving average of the weights (its decay),
     the epochs without a better validation loss after which the training stops, a validation part of another share or
     without a group (film) in common with the training part, passes over all text that make word vectors for the
-    embedding to start from, further passes that make the GRU a language model, and the size of an adversary's steps.
+    embedding to start from, further passes that make the GRU a language model, the size of an adversary's steps, and
+    the share of `learning_rate` at which weights of a trained model move that the training starts from.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Recipe:
     vector_epochs: int = 0
     language_model_epochs: int = 0
     adversarial: float = 0.0
+    start_rate: float = 1.0
 
     def specification(self, labels: tuple[str, ...], layers: int) -> Specification:
         """What the recipe builds for these labels."""
@@ -91,6 +93,17 @@ _GRU_POOL = Recipe(
     validation_by_group=True,
     vector_epochs=5,
 )
+
+AUTO = replace(
+    _GRU_POOL,
+    name="auto",
+    learning_rate=2e-3,
+    weight_decay=0.1,
+    average_decay=0.98,
+    min_freq=2,
+    patience=3,
+)
+"""What `toolchain.training.automatic` makes a recipe of that suits the data at hand."""
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe

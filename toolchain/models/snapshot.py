@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from export.rounding import Sizes, logit_sizes
-from export.spec import Classifier, InvalidClassifier, QuantizedTable, Specification
+from export.spec import Classifier, InvalidClassifier, Specification
 from export.text import PADDING_ID, encode, lookup_table
 from toolchain.errors import UsageError
-from toolchain.models.classifiers import ImportedClassifier, Model, build_model, portable_weights
+from toolchain.models.classifiers import ImportedClassifier, Model, PooledGRU, build_model, portable_weights
 from toolchain.models.token_logits import running_logits, top_states
 
 FILE = "txtclassification.pt"
@@ -27,17 +27,13 @@ _BATCH_TOKENS = 1 << 15
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A trained model: its class, specification, vocabulary and weights, and how it came about (`training`).
-
-    A shrunk one has the bytes that its embedding stands for, which graphs store in its place; no file keeps them.
-    """
+    """A trained model: its class, specification, vocabulary and weights, and how it came about (`training`)."""
 
     model: str
     specification: Specification
     vocabulary: list[str]
     state: Mapping[str, Tensor]
     training: Mapping[str, Any]
-    quantized_embedding: QuantizedTable | None = None
 
     @property
     def identity(self) -> str:
@@ -57,7 +53,7 @@ class Snapshot:
     def classifier(self) -> Classifier:
         """What `export` takes."""
         weights = portable_weights(self.state, self.build().portable_names)
-        return Classifier(self.specification, self.vocabulary, weights, self.quantized_embedding)
+        return Classifier(self.specification, self.vocabulary, weights)
 
     def reference(self) -> Callable[[Sequence[str]], NDArray[np.float32]]:
         """PyTorch's own answer, the reference of every parity proof: texts -> logits [texts, classes]."""
@@ -83,36 +79,51 @@ class Snapshot:
     def sizes_reference(self) -> Callable[[Sequence[str]], Sizes]:
         """Texts -> the size of the terms that each logit is summed from, [texts, classes] (see `export.rounding`)."""
         classifier = self.classifier()
-        if self.specification.nonlinearity == "tanh":
-            sizes = logit_sizes(classifier)
-            return lambda texts: np.tile(sizes, (len(texts), 1))
-        return lambda texts: logit_sizes(classifier, self._largest_states(texts))
+
+        def sizes(texts: Sequence[str]) -> Sizes:
+            states = np.ones(len(texts)) if self.specification.nonlinearity == "tanh" else self._largest_states(texts)
+            return logit_sizes(classifier, states, self._largest_bags(texts) if self.specification.bag else 0.0)
+
+        return sizes
 
     def _largest_states(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The largest unit of all states of each text, [texts]."""
         model = self.build()
-        table = lookup_table(self.vocabulary)
-        limit = self.specification.max_tokens
-        rows = [encode(self.specification.tokenizer.tokenize(text)[:limit], table) for text in texts]
-        results = np.zeros(len(rows), np.float32)
+        results = np.zeros(len(texts), np.float32)
         with torch.inference_mode():
-            for batch, ids, lengths in _batches(rows):
+            for batch, ids, lengths in _batches(self._encode(texts)):
                 own = torch.arange(ids.shape[1]) < lengths.unsqueeze(1)
                 results[batch] = (top_states(model, ids).abs().amax(2) * own).amax(1).numpy()
         return results
 
+    def _largest_bags(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """The largest size of the bag's term of each prefix of each text, [texts, classes]."""
+        model = self.build()
+        assert isinstance(model, PooledGRU)
+        assert model.bag is not None
+        results = np.zeros((len(texts), len(self.specification.labels)))
+        with torch.inference_mode():
+            for batch, ids, lengths in _batches(self._encode(texts)):
+                own = (torch.arange(ids.shape[1]) < lengths.unsqueeze(1)).unsqueeze(2)
+                results[batch] = (model.bag.running(ids).abs() * own).amax(1).numpy()
+        return results
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of the tokens of each text that are read."""
+        table = lookup_table(self.vocabulary)
+        limit = self.specification.max_tokens
+        return [encode(self.specification.tokenizer.tokenize(text)[:limit], table) for text in texts]
+
     def shares_reference(self) -> Callable[[Sequence[str]], list[NDArray[np.float32]]]:
         """PyTorch's own shares: texts -> of each the change of the logits by every token read, [tokens, classes]."""
         model = self.build()
-        table = lookup_table(self.vocabulary)
-        specification = self.specification
+        pooling = self.specification.pooling
 
         def shares(texts: Sequence[str]) -> list[NDArray[np.float32]]:
-            rows = [encode(specification.tokenizer.tokenize(text)[: specification.max_tokens], table) for text in texts]
             results: dict[int, NDArray[np.float32]] = {}
             with torch.inference_mode():
-                for batch, ids, lengths in _batches(rows):
-                    changes = running_logits(model, ids, specification.pooling).diff(dim=1).numpy()
+                for batch, ids, lengths in _batches(self._encode(texts)):
+                    changes = running_logits(model, ids, pooling).diff(dim=1).numpy()
                     results |= {
                         index: own[:length].copy()
                         for index, own, length in zip(batch, changes, lengths.tolist(), strict=True)

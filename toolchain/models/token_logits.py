@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from export.spec import Pool
-from toolchain.models.classifiers import BasicRNN, ImportedClassifier, Model, RNNCellClassifier
+from toolchain.models.classifiers import BasicRNN, ImportedClassifier, Model, PooledGRU, RNNCellClassifier
 
 
 def running_logits(model: Model | ImportedClassifier, ids: Tensor, pooling: Sequence[Pool]) -> Tensor:
@@ -25,7 +25,10 @@ def running_logits(model: Model | ImportedClassifier, ids: Tensor, pooling: Sequ
         else:
             pools.append((states.double().cumsum(1) / counts).float())
     pooled = torch.cat(pools, 2)
-    return _classify(model, torch.nn.functional.pad(pooled, (0, 0, 1, 0)))
+    logits = _classify(model, torch.nn.functional.pad(pooled, (0, 0, 1, 0)))
+    if isinstance(model, PooledGRU) and model.bag is not None:
+        logits[:, 1:] += model.bag.running(ids).float()
+    return logits
 
 
 def top_states(model: Model | ImportedClassifier, ids: Tensor) -> Tensor:

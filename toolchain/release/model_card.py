@@ -5,7 +5,7 @@ from typing import Any
 
 from export.spec import Specification
 from toolchain.measures.drift import Reference, describe
-from toolchain.measures.standing import BASELINE, Standing
+from toolchain.measures.standing import BASELINE, Folds, Standing
 
 _FORMS = {
     "model.onnx": "raw text in, label and probabilities out; any language with ONNX Runtime, every provider",
@@ -68,7 +68,8 @@ def architecture(specification: Specification) -> str:
         *map(str, specification.head),
         f"{len(specification.labels)} logits",
     )
-    return " → ".join(layers)
+    bag = f", + words and {specification.bag:,} rows of word pairs" if specification.bag else ""
+    return " → ".join(layers) + bag
 
 
 def text_definition(specification: Specification) -> str:
@@ -113,6 +114,13 @@ def model_card(
     )
 
 
+def started_from(start: Mapping[str, Any]) -> str:
+    """The trained model that a training started from, on one line."""
+    reviews = f", {start['reviews']:,} reviews" if start.get("reviews") else ""
+    known = f"{start.get('recipe') or 'imported'}, trained on {start.get('data') or 'data not recorded'}{reviews}"
+    return f"{known}; SHA-256 of its weights {start['identity'][:12]}…"
+
+
 def _training_rows(training: Mapping[str, Any]) -> str:
     """How to train it again, as far as the snapshot recorded it."""
     rows = []
@@ -121,6 +129,10 @@ def _training_rows(training: Mapping[str, Any]) -> str:
         rows.append(f"| accuracy, 95 % interval | {standing.model} on {standing.reviews:,} {standing.part} reviews |\n")
         rows.append(f"| {BASELINE} | {standing.baseline}; counts {standing.features} |\n")
         rows.append(f"| always `{standing.majority_label}` | {standing.majority} |\n")
+    if folds := training.get("folds"):
+        rows.append(f"| cross-validation | {Folds(**folds)} |\n")
+    if start := training.get("start"):
+        rows.append(f"| started from | {started_from(start)} |\n")
     rows += [f"| warning | {warning} |\n" for warning in training.get("warnings", ())]
     if calibration := training.get("calibration"):
         test = calibration["test"]["after"]
@@ -135,12 +147,6 @@ def _training_rows(training: Mapping[str, Any]) -> str:
         rows.append(f"| versions | {', '.join(f'{name} {version}' for name, version in versions.items())} |\n")
     if digest := training.get("training_digest"):
         rows.append(f"| training part | SHA-256 `{digest}` of its labels and tokens |\n")
-    if restored := training.get("restored"):
-        versions = ", ".join(f"{name} {version}" for name, version in restored["versions"].items())
-        rows.append(
-            f"| weights | read out of `{restored['file']}` of an earlier bundle (`{restored['bundle'][:12]}…`, "
-            f"{versions}), without its snapshot: PyTorch's answers are those of a model rebuilt from them |\n"
-        )
     return "".join(rows)
 
 

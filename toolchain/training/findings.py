@@ -11,15 +11,16 @@ STILL_FALLING = 0.02
 """Share by which the last epoch's validation loss has to be below the best before it: less is the schedule's end."""
 
 
-def findings(metrics: Mapping[str, Any], validation_losses: Sequence[float], epochs: int) -> list[str]:
-    """The warnings of a training of at most `epochs` epochs with these validation losses, an epoch each."""
+def findings(metrics: Mapping[str, Any], validation_losses: Mapping[int, float], epochs: int) -> list[str]:
+    """The warnings of a training of at most `epochs` epochs with these validation losses by epoch."""
     more = f"train longer: --epochs {2 * epochs}"
-    last_is_best = len(validation_losses) == epochs and validation_losses[-1] == min(validation_losses)
+    losses = list(validation_losses.values())
+    last_is_best = epochs in validation_losses and losses[-1] == min(losses)
     standing = Standing.from_json(metrics["standing"])
     warnings = []
     if warning := standing.warning(more if last_is_best else _other_ways(metrics)):
         warnings.append(warning)
-    elif last_is_best and _is_falling(validation_losses):
+    elif last_is_best and _is_falling(losses):
         warnings.append(f"the last epoch is the best, and the loss was still falling: {more}")
     temperature = metrics["calibration"]["temperature"]
     if temperature < SURE_ENOUGH:
@@ -42,7 +43,7 @@ def _is_falling(losses: Sequence[float]) -> bool:
 
 def _other_ways(metrics: Mapping[str, Any]) -> str:
     """What may help a model that had its time."""
-    if metrics["recipe"] not in ("gru-pool", "gru-lm"):
-        return f"try another recipe than {metrics['recipe']}: --recipe gru-pool"
+    if metrics["recipe"] in ("gru", "rnn", "rnn-cell"):
+        return f"try another recipe than {metrics['recipe']}: --recipe auto"
     ways = "collect more labelled reviews"
     return ways if metrics["unlabelled"] else f"{ways}, or give it more text of the kind: --unlabelled PATH"

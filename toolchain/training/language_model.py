@@ -57,7 +57,7 @@ def pretrain(
     predictor = NextWord(model, counts).to(device)
     optimizer = AdamW(decaying(predictor, WEIGHT_DECAY), lr=LEARNING_RATE, fused=True)
     steps = epochs * -(-len(texts) // BATCH_SIZE)
-    schedule = one_cycle(optimizer, LEARNING_RATE, steps, WARM_UP)
+    schedule = one_cycle(optimizer, steps, WARM_UP)
     shuffler = random.Random(seed)
     predictor.train()
     for epoch in range(1, epochs + 1):

@@ -23,7 +23,8 @@ from toolchain.corpus.corpus import Corpus, batch_tensors, iterators
 from toolchain.errors import UsageError
 from toolchain.measures.calibration import fit_temperature, reliability
 from toolchain.measures.drift import text_reference
-from toolchain.models.classifiers import Model, PooledGRU, build_model
+from toolchain.measures.standing import Folds
+from toolchain.models.classifiers import Model, build_model, output_parameters
 from toolchain.models.earlier import METRICS, Earlier, set_aside
 from toolchain.models.recipes import Recipe
 from toolchain.models.snapshot import Snapshot, load_snapshot, save_snapshot
@@ -44,7 +45,6 @@ from toolchain.training.distributed import (
 )
 from toolchain.training.figures import training_curves
 from toolchain.training.findings import findings
-from toolchain.training.language_model import pretrain
 from toolchain.training.machine import (
     Progress,
     choose_device,
@@ -56,10 +56,10 @@ from toolchain.training.machine import (
 from toolchain.training.optimization import Optimization
 from toolchain.training.resumption import FILE as RESUME_FILE
 from toolchain.training.resumption import Resumption, load_resumption, save_resumption
-from toolchain.training.self_training import teacher_vectors, with_pseudo_labels
+from toolchain.training.self_training import with_pseudo_labels
+from toolchain.training.starting import answers_alike, begin, origin, take_over
 from toolchain.training.suspects import FILE as SUSPECTS_FILE
 from toolchain.training.suspects import MIN_EPOCHS, Suspects
-from toolchain.training.word_vectors import word_vectors
 
 MIN_CALIBRATION_REVIEWS = 100
 """A temperature fitted on fewer validation reviews is noise."""
@@ -67,7 +67,10 @@ MIN_CALIBRATION_REVIEWS = 100
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of `history.csv`. Losses are mean cross-entropies in nats, accuracies in percent."""
+    """One line of `history.csv`. Losses are mean cross-entropies in nats, accuracies in percent.
+
+    Epoch 0 is the start from a trained model, with nothing to say of a training.
+    """
 
     epoch: int
     train_loss: float
@@ -170,17 +173,19 @@ def fit(
     teacher: Snapshot | None = None,
     overwrite: bool = False,
     on_earlier: Callable[[Earlier], None] = lambda earlier: None,
+    start: Snapshot | None = None,
+    folds: Folds | None = None,
 ) -> dict[str, Any]:
     """Train, keep the checkpoint of the lowest validation loss in `out`, calibrate and test it -> the metrics.
 
     Writes `txtclassification.pt`, `history.csv` (a line an epoch, as it ends), `history.png`, `metrics.json` and, after
     `MIN_EPOCHS` epochs, `suspects.csv`. `on_epoch` hears of every epoch and whether it is the best so far; `progress`
     wraps the batches of a pass. A `teacher` labels the unlabelled texts, and those that it is sure of are trained on as
-    well. The same seed gives the same checkpoint on the same machine. Every finished epoch is kept in `resume.pt` until
-    the run is complete: with `resume` a killed run goes on behind it, to the same result as an undisturbed one. When
-    the first epoch is finished an earlier snapshot in `out` is set aside, and `on_earlier` hears of it; with
-    `overwrite` it is replaced. Raises `UsageError` where the loss stops being a number, or where there is nothing of
-    this run to resume.
+    well. The weights begin at those of `start`, which has the recipe's sizes. `folds` go into the metrics. The same
+    seed gives the same checkpoint on the same machine. Every finished epoch is kept in `resume.pt` until the run is
+    complete: with `resume` a killed run goes on behind it, to the same result as an undisturbed one. When the first
+    epoch is finished an earlier snapshot in `out` is set aside, and `on_earlier` hears of it; with `overwrite` it is
+    replaced. Raises `UsageError` where the loss stops being a number, or where there is nothing of this run to resume.
     """
     make_repeatable(settings.seed)
     progress = giving_memory_back(progress)
@@ -193,22 +198,29 @@ def fit(
     if teacher:
         corpus = with_pseudo_labels(corpus, teacher, recipe)
     train_batches, validation_batches, test_batches = iterators(corpus, settings.batch_size, settings.seed)
-    optimization = Optimization(model, recipe, settings.learning_rate, steps=settings.epochs * len(train_batches))
     weights = _class_weights(corpus, device) if settings.class_weights == "balanced" else None
     criterion = nn.CrossEntropyLoss(weights, label_smoothing=recipe.label_smoothing)
     about = _about(corpus, recipe, settings, model, str(precision).removeprefix("torch."))
     if teacher:
         about["teacher"] = dict(teacher.training)
+    if start:
+        about["start"] = {"identity": start.identity, **origin(start)}
     check_same(about)
     if is_first():
         out.mkdir(parents=True, exist_ok=True)
     run = {**asdict(settings), **about}
+    if folds:
+        about["folds"] = asdict(folds)
     for name in ("settings", "versions", "patience", *([] if recipe.one_cycle else ["epochs"])):
         del run[name]  # what may change in an interrupted run: more epochs than were planned are no other run
     history: list[Epoch] = []
     suspects = Suspects()
-    if recipe.vector_epochs and not resume and is_first():
-        _start(model, corpus, recipe, settings.seed, precision, teacher, progress)
+    if not resume and start:
+        take_over(model, corpus.labels, corpus.vocabulary, start)
+    elif not resume and recipe.vector_epochs and is_first():
+        begin(model, corpus, recipe, settings.seed, precision, teacher, progress)
+    steps = settings.epochs * len(train_batches)
+    optimization = Optimization(model, recipe, settings.learning_rate, steps, started=start is not None)
     if resume:
         resumption = of_first(lambda: load_resumption(out, run))
         resumption.restore(model, optimization)
@@ -220,29 +232,33 @@ def fit(
         about["processes"] = process_count()  # which may change in an interrupted run
     parallel_model = parallel(model)
     adversary = Adversary(recipe.adversarial, recipe.embedding) if recipe.adversarial else None
-    while len(history) < settings.epochs and not _out_of_patience(history, settings.patience):
-        number = len(history) + 1
-        start = time.perf_counter()
-        reseed(settings.seed, number)
-        batches = progress(parts(train_batches, weights), f"epoch {number} training")
-        train_loss, train_accuracy = train(
-            parallel_model, optimization, batches, criterion, precision, suspects.watch, adversary
-        )
-        suspects.end_epoch()
+    # What already answers as it begins is a checkpoint like any other, that of epoch 0.
+    number = history[-1].epoch + 1 if history else 0 if start and answers_alike(corpus.labels, start) else 1
+    while number <= settings.epochs and not _out_of_patience(history, settings.patience):
+        began = time.perf_counter()
+        train_loss = train_accuracy = math.nan
+        if number:
+            reseed(settings.seed, number)
+            batches = progress(parts(train_batches, weights), f"epoch {number} training")
+            train_loss, train_accuracy = train(
+                parallel_model, optimization, batches, criterion, precision, suspects.watch, adversary
+            )
+            suspects.end_epoch()
         result = optimization.result
         loss, accuracy = evaluate(result, progress(validation_batches, f"epoch {number} validation"))
         if not math.isfinite(loss):
             raise UsageError(f"epoch {number}: the validation loss is {loss}; the training diverged; lower --lr")
         best = all(loss < earlier.validation_loss for earlier in history)
-        epoch = Epoch(number, train_loss, train_accuracy, loss, accuracy, time.perf_counter() - start)
+        epoch = Epoch(number, train_loss, train_accuracy, loss, accuracy, time.perf_counter() - began)
         history.append(epoch)
+        number += 1
         if not is_first():
             continue  # one process writes and reports
-        if number == 1 and not overwrite and (earlier := set_aside(out)):
+        if len(history) == 1 and not overwrite and (earlier := set_aside(out)):
             on_earlier(earlier)
         _write_history(history, out / "history.csv")
         if best:
-            training = {**about, "epoch": number, "validation_loss": loss, "validation_accuracy": accuracy}
+            training = {**about, "epoch": epoch.epoch, "validation_loss": loss, "validation_accuracy": accuracy}
             save_snapshot(Snapshot(recipe.model, specification, corpus.vocabulary, result.state_dict(), training), out)
         resumption = Resumption(
             run=run,
@@ -261,10 +277,10 @@ def fit(
         texts = [example.text for example in corpus.validation]
         checkpoint = _finish(checkpoint, model, validation_batches, test_batches, texts, baselines, progress)
     metrics = {**checkpoint.training, "seconds": sum(epoch.seconds for epoch in history)}
-    metrics["warnings"] = findings(metrics, [epoch.validation_loss for epoch in history], settings.epochs)
+    metrics["warnings"] = findings(metrics, {epoch.epoch: epoch.validation_loss for epoch in history}, settings.epochs)
     if not is_first():
         return metrics
-    if len(history) >= MIN_EPOCHS:
+    if history[-1].epoch >= MIN_EPOCHS:
         metrics["suspects"] = suspects.write(corpus.labels, out / SUSPECTS_FILE)
     else:
         (out / SUSPECTS_FILE).unlink(missing_ok=True)  # of an earlier run
@@ -273,26 +289,6 @@ def fit(
     training_curves([asdict(epoch) for epoch in history], out / "history.png")
     (out / RESUME_FILE).unlink(missing_ok=True)
     return metrics
-
-
-def _start(
-    model: Model,
-    corpus: Corpus,
-    recipe: Recipe,
-    seed: int,
-    precision: torch.dtype,
-    teacher: Snapshot | None,
-    progress: Progress,
-) -> None:
-    """Give the embedding the teacher's vectors, or else those of all text, and make the GRU its language model."""
-    if teacher:
-        vectors = teacher_vectors(teacher, corpus.vocabulary)
-    else:
-        sentences = [example.text for example in corpus.train] + corpus.unlabelled
-        vectors = word_vectors(sentences, corpus.vocabulary, recipe.embedding, seed, recipe.vector_epochs, progress)
-    model.embed.weight.data.copy_(torch.from_numpy(vectors))
-    if recipe.language_model_epochs and not teacher and isinstance(model, PooledGRU):
-        pretrain(model, sentences, corpus.vocabulary, seed, recipe.language_model_epochs, precision, progress)
 
 
 def _finish(
@@ -326,7 +322,14 @@ def _write_history(history: list[Epoch], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({k: f"{v:.6f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+        writer.writerows({k: _number(v) for k, v in row.items()} for row in rows)
+
+
+def _number(value: float) -> str:
+    """As `history.csv` has it: empty where there is none."""
+    if isinstance(value, int):
+        return str(value)
+    return "" if math.isnan(value) else f"{value:.6f}"
 
 
 def _about(corpus: Corpus, recipe: Recipe, settings: Settings, model: nn.Module, precision: str) -> dict[str, Any]:
@@ -374,11 +377,11 @@ def _out_of_patience(history: list[Epoch], patience: int | None) -> bool:
     if patience is None or not history:
         return False
     best = min(history, key=lambda epoch: epoch.validation_loss)
-    return len(history) - best.epoch >= patience
+    return history[-1].epoch - best.epoch >= patience
 
 
 def _calibrate(model: Model, validation: tuple[NDArray[np.float32], NDArray[np.int64]]) -> dict[str, Any]:
-    """Divide the logits by the temperature that suits the validation part, inside the last linear layer.
+    """Divide the logits by the temperature that suits the validation part, inside the weights that give them.
 
     Nothing changes where the validation part is too small, or has no mistake that could tell how sure to be.
     """
@@ -386,7 +389,7 @@ def _calibrate(model: Model, validation: tuple[NDArray[np.float32], NDArray[np.i
     usable = len(labels) >= MIN_CALIBRATION_REVIEWS and bool((logits.argmax(1) != labels).any())
     temperature = fit_temperature(logits, labels) if usable else 1.0
     with torch.no_grad():
-        for parameter in (model.out.weight, model.out.bias):
+        for parameter in output_parameters(model):
             parameter.div_(temperature)
     after = _quality(logits / temperature, labels)
     return {"temperature": temperature, "validation": {"before": _quality(logits, labels), "after": after}}

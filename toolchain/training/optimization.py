@@ -20,13 +20,20 @@ class Optimization:
     """`zero_grad` and `step`, as an optimizer has them. A step clips, updates, schedules and averages.
 
     Without weight decay AdamW is Adam. Matrices decay, biases do not. `steps` is the length of the whole training.
+    With `started` all weights but those of the last layer are a trained model's: they move more slowly and do not
+    decay, so that a word which the reviews do not hold stays as it is.
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe, learning_rate: float, steps: int) -> None:
+    def __init__(
+        self, model: nn.Module, recipe: Recipe, learning_rate: float, steps: int, started: bool = False
+    ) -> None:
         self._model = model
         self._clip_norm = recipe.clip_norm
-        self._optimizer = AdamW(decaying(model, recipe.weight_decay), lr=learning_rate, fused=True)
-        self._schedule = one_cycle(self._optimizer, learning_rate, steps, WARM_UP) if recipe.one_cycle else None
+        groups = decaying(model, recipe.weight_decay)
+        if started:
+            groups = _discriminative(model, recipe, learning_rate)
+        self._optimizer = AdamW(groups, lr=learning_rate, fused=True)
+        self._schedule = one_cycle(self._optimizer, steps, WARM_UP) if recipe.one_cycle else None
         self._average = (
             AveragedModel(model, avg_fn=_moving_average(recipe.average_decay)) if recipe.average_decay else None
         )
@@ -71,12 +78,24 @@ def decaying(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": biases, "weight_decay": 0.0}]
 
 
-def one_cycle(optimizer: Optimizer, learning_rate: float, steps: int, warm_up: float) -> OneCycleLR:
-    """The schedule up to `learning_rate` over the share `warm_up` of the steps, and down again.
+def _discriminative(model: nn.Module, recipe: Recipe, learning_rate: float) -> list[dict[str, Any]]:
+    """The last layer, and all below it with a lower learning rate (Howard and Ruder 2018, arXiv:1801.06146)."""
+    last = dict(model.out.named_parameters())  # type: ignore[union-attr]
+    below = [parameter for name, parameter in model.named_parameters() if not name.startswith("out.")]
+    return [
+        {"params": [last["weight"]], "weight_decay": recipe.weight_decay},
+        {"params": [last["bias"]], "weight_decay": 0.0},
+        {"params": below, "weight_decay": 0.0, "lr": learning_rate * recipe.start_rate},
+    ]
+
+
+def one_cycle(optimizer: Optimizer, steps: int, warm_up: float) -> OneCycleLR:
+    """The schedule up to the optimizer's learning rates over the share `warm_up` of the steps, and down again.
 
     It needs two steps to rise; a training of fewer ends on the way.
     """
-    return OneCycleLR(optimizer, learning_rate, total_steps=max(steps, math.ceil(2 / warm_up)), pct_start=warm_up)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, rates, total_steps=max(steps, math.ceil(2 / warm_up)), pct_start=warm_up)
 
 
 def _moving_average(decay: float) -> Any:

@@ -1,0 +1,122 @@
+"""`--recipe auto`: what it chooses for which data, and that it says why."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests import tiny
+from toolchain.cli.app import app
+from toolchain.corpus.reviews import Source
+from toolchain.errors import UsageError
+from toolchain.models.recipes import RECIPES
+from toolchain.models.snapshot import load_snapshot, save_snapshot
+from toolchain.training import automatic
+from toolchain.training.automatic import Plan, plan
+
+ENGLISH = "the battery of this phone was dead after one week and nobody at the shop would help me"
+GERMAN = "der Akku dieses Telefons war nach einer Woche leer und niemand im Laden wollte mir helfen"
+KOREAN = "배터리가일주일만에죽었고 가게에서는아무도도와주지않았어요 정말로실망스러운물건이었습니다"
+
+
+def write(path: Path, text: str, count: int = 200) -> Path:
+    generator, words = random.Random(0), text.split()
+    rows = [f"{' '.join(generator.choices(words, k=10))},{('bad', 'good')[number % 2]}" for number in range(count)]
+    path.write_text("text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+def planned(path: Path, **options: object) -> Plan:
+    return plan(Source(str(path)), **options)  # type: ignore[arg-type]
+
+
+def test_english_starts_from_the_box(tmp_path: Path) -> None:
+    found = planned(write(tmp_path / "a.csv", ENGLISH))
+    assert found.recipe.name == "auto"
+    assert found.start is not None
+    assert "from the model in the box, which knows 100% of the words" in found.reason
+    assert set(found.start.vocabulary) <= set(found.corpus.vocabulary)
+    assert found.recipe.specification(found.corpus.labels, found.layers) == replace(
+        found.start.specification, labels=("bad", "good")
+    )
+
+
+def test_another_language_starts_from_nothing(tmp_path: Path) -> None:
+    found = planned(write(tmp_path / "a.csv", GERMAN))
+    assert found.start is None
+    assert "from nothing: the model in the box, which reads English, knows" in found.reason
+    assert found.recipe.tokenizer.unit == "words"
+
+
+def test_words_that_no_space_separates_are_characters(tmp_path: Path) -> None:
+    found = planned(write(tmp_path / "a.csv", KOREAN))
+    assert found.recipe.tokenizer.unit == "characters"
+    assert "every character is a token" in found.reason
+    asked = planned(write(tmp_path / "a.csv", KOREAN), tokenizer="isolated")
+    assert asked.recipe.tokenizer.unit == "words"
+
+
+def test_none_is_no_start_and_a_taught_model_has_none(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", ENGLISH)
+    assert planned(path, start="none").start is None
+    assert planned(path, taught=True).start is None
+
+
+def test_few_reviews_are_read_more_often_than_many() -> None:
+    few, many = (automatic._epochs(rows, 20, 32, automatic.STEPS, fewest=3, most=10) for rows in (500, 20_000))
+    long = automatic._epochs(20_000, 1_000, 32, automatic.STEPS, fewest=3, most=10)
+    assert few == 10
+    assert 3 <= long <= many < few
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"recipe": "gru", "start": "box"}, "--start: the recipe gru starts from nothing"),
+        ({"recipe": "grü"}, "expected one of auto, gru,"),
+        ({"start": "nowhere"}, "nowhere: no such snapshot or bundle"),
+        ({"start": "box", "tokenizer": "characters"}, "--tokenizer characters: box cuts text another way"),
+        ({"start": "box", "layers": 2}, "--layers 2: the model to start from has 1"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(tmp_path: Path, options: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        planned(write(tmp_path / "a.csv", ENGLISH), **options)
+
+
+def test_the_documented_recipe_is_that_of_the_documented_data() -> None:
+    assert plan(Source("sample")).recipe == RECIPES["gru"]
+
+
+def test_a_training_goes_on_from_a_snapshot_with_other_labels(tmp_path: Path, tiny_bundle: Path) -> None:
+    """The whole way: the command, its line, the snapshot, the bundle's card."""
+    begun = load_snapshot(tiny_bundle.parent / "snapshot")
+    save_snapshot(begun, tmp_path / "begun")
+    path = tiny.write_reviews(tmp_path / "reviews.csv", 300)
+    path.write_text(path.read_text().replace(",neg,", ",bad,"))
+    run = CliRunner().invoke
+    options = ["--data", str(path), "--start", str(tmp_path / "begun"), "--epochs", "3", "--lr", "0.03", "--json"]
+    result = run(app, ["train", *options, "--out", str(tmp_path / "snapshot")])
+    assert result.exit_code == 0, result.stderr
+    assert f"recipe auto: from {tmp_path / 'begun'}"[:40] in result.stderr
+    metrics = json.loads(result.stdout)
+    assert metrics["start"]["identity"] == begun.identity
+    assert load_snapshot(tmp_path / "snapshot").specification.labels == ("bad", "pos")
+    assert metrics["test_accuracy"] > 90
+    bundle = str(tmp_path / "bundle")
+    assert (
+        run(app, ["export", "--snapshot", str(tmp_path / "snapshot"), "--format", "onnx", "--out", bundle]).exit_code
+        == 0
+    )
+    card = (tmp_path / "bundle" / "README.md").read_text(encoding="utf-8")
+    assert (
+        f"started from | gru-pool, trained on reviews.csv, 324 reviews; SHA-256 of its weights {begun.identity[:12]}"
+        in card
+    )
+    assert "always `" in card
+    shown = run(app, ["inspect", bundle]).stdout
+    for part in ("started from", "TF-IDF with logistic", "always"):
+        assert part in shown

@@ -1,0 +1,191 @@
+"""`--recipe auto`: where a training starts and how long it is, chosen by the data's language, rows and length."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from export.text import TOKENIZERS, Tokenizer, TokenizerName
+from toolchain.corpus.checks import is_unsegmented
+from toolchain.corpus.corpus import Corpus, load_corpus
+from toolchain.corpus.reviews import Reviews, Source, read_training_reviews
+from toolchain.errors import UsageError
+from toolchain.models.recipes import AUTO, RECIPES, Recipe
+from toolchain.models.restoring import IN_THE_BOX, load_trained
+from toolchain.models.snapshot import Snapshot
+from toolchain.training.starting import check_start
+
+NO_START = "none"
+ENGLISH = 0.75
+"""Share of the words that the model in the box knows of text that it can be a start for. Of English tweets, text
+messages and product reviews it knows 88 to 96 %, of other languages less than half."""
+SURVEYED = 2_000
+"""Reviews that are looked at, spread over all of them."""
+STEPS = 1_000
+"""Updates in which a trained model gets used to new reviews; few reviews are read more often for them."""
+OWN_STEPS = 1_600
+"""Updates that a model needs that starts from nothing."""
+TOKENS = 12_000_000
+"""Training text of all epochs together, beyond which there are no more than needed: ten minutes of two cores."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained, on what, from what; `reason` says in a line why, empty where nothing was left open.
+
+    `reviews` are those of the corpus before it was split, without those of a test set of its own.
+    """
+
+    reviews: Reviews
+    corpus: Corpus
+    recipe: Recipe
+    layers: int
+    start: Snapshot | None = None
+    reason: str = ""
+
+
+def plan(
+    source: Source,
+    recipe: str | None = None,
+    seed: int = 0,
+    start: str | None = None,
+    tokenizer: TokenizerName | None = None,
+    layers: int = 1,
+    taught: bool = False,
+    read: tuple[Reviews, Reviews | None] | None = None,
+) -> Plan:
+    """Read `source` for a training with the recipe of this name: one of `RECIPES`, or `auto`, or None for the default,
+    which is `auto` for a file of rows and `gru` otherwise.
+
+    `auto` chooses by the data. `start` is then `box`, the place of a snapshot or bundle, or `none`; None leaves it
+    open: the model in the box where it knows the words, unless the data are the reviews that it was trained on, or the
+    model is `taught` by another. Reviews that were `read` from the source before are not read again. Raises
+    `UsageError` as `load_corpus` and `load_trained` do, and where the options do not go together.
+    """
+    name = recipe or (AUTO.name if source.is_file else "gru")
+    if name == AUTO.name:
+        return _choose(
+            source,
+            read or read_training_reviews(source),
+            seed,
+            NO_START if taught and start is None else start,
+            tokenizer,
+            layers,
+        )
+    if name not in RECIPES:
+        raise UsageError(f"--recipe {name}: expected one of {', '.join((AUTO.name, *RECIPES))}")
+    if start is not None:
+        raise UsageError(f"--start: the recipe {name} starts from nothing; use --recipe {AUTO.name}, or leave it out")
+    chosen = replace(RECIPES[name], tokenizer=TOKENIZERS[tokenizer]) if tokenizer else RECIPES[name]
+    if source.unlabelled and not chosen.vector_epochs:
+        raise UsageError(f"--unlabelled: the recipe {name} makes no use of it; use --recipe gru-lm, or leave it out")
+    read = read or read_training_reviews(source)
+    return Plan(read[0], load_corpus(source, chosen, seed, read), chosen, layers)
+
+
+def _choose(
+    source: Source,
+    read: tuple[Reviews, Reviews | None],
+    seed: int,
+    start: str | None,
+    tokenizer: TokenizerName | None,
+    layers: int,
+) -> Plan:
+    survey = read[0].texts[:: -(-len(read[0]) // SURVEYED)]
+    trained, why = _choose_start(source, start, tokenizer, survey)
+    if trained:
+        chosen, layers = trained.specification.tokenizer, _layers(trained, layers)
+        recipe = _tuned(trained, *_amount(read[0], survey, chosen))
+    else:
+        chosen = TOKENIZERS[tokenizer] if tokenizer else _choose_tokenizer(survey)
+        recipe = _from_nothing(chosen, *_amount(read[0], survey, chosen))
+    corpus = load_corpus(source, recipe, seed, read, trained.vocabulary if trained else ())
+    unit = "; every character is a token" if chosen.unit == "characters" else ""
+    reason = (
+        f"{why}{unit}; up to {recipe.epochs} epochs of {len(corpus.train):,} reviews, {recipe.batch_size} at a time"
+    )
+    return Plan(read[0], corpus, recipe, layers, trained, reason)
+
+
+def _layers(trained: Snapshot, asked: int) -> int:
+    own = trained.specification.layers
+    if asked not in (1, own):
+        raise UsageError(f"--layers {asked}: the model to start from has {own}; leave --layers out, or: --start none")
+    return own
+
+
+def _choose_start(
+    source: Source, start: str | None, tokenizer: TokenizerName | None, survey: list[str]
+) -> tuple[Snapshot | None, str]:
+    """The trained model to start from, and why it is this one or none."""
+    if start == NO_START:
+        return None, "from nothing, as asked"
+    if start is None and source.is_imdb:
+        return None, "from nothing: the model in the box was trained on these reviews"
+    if start is None and tokenizer == "characters":
+        return None, "from nothing: the model in the box reads words"
+    trained = load_trained(start or IN_THE_BOX)
+    check_start(trained.specification)
+    own = trained.specification.tokenizer
+    if tokenizer and TOKENIZERS[tokenizer] != own:
+        if start is None:
+            return None, "from nothing: the model in the box has another tokenizer"
+        raise UsageError(f"--tokenizer {tokenizer}: {start} cuts text another way ({own}); leave one of the two out")
+    known = known_share(survey, trained)
+    name = "the model in the box" if start in (None, IN_THE_BOX) else str(start)
+    if start is None and known < ENGLISH:
+        return None, f"from nothing: {name}, which reads English, knows {known:.0%} of the words"
+    return trained, f"from {name}, which knows {known:.0%} of the words"
+
+
+def known_share(texts: list[str], trained: Snapshot) -> float:
+    """The share of the words in `texts`, tokens with a letter, that stand in the vocabulary; 0 without one."""
+    counts = Counter(token for text in texts for token in trained.specification.tokenizer.tokenize(text))
+    words = {token: count for token, count in counts.items() if any(character.isalpha() for character in token)}
+    vocabulary = set(trained.vocabulary)
+    known = sum(count for word, count in words.items() if word in vocabulary)
+    return known / max(1, sum(words.values()))
+
+
+def _choose_tokenizer(survey: list[str]) -> Tokenizer:
+    isolated = TOKENIZERS["isolated"]
+    counts: Mapping[str, int] = Counter(token for text in survey for token in isolated.tokenize(text))
+    return TOKENIZERS["characters"] if is_unsegmented(counts) else isolated
+
+
+def _amount(reviews: Reviews, survey: list[str], tokenizer: Tokenizer) -> tuple[int, float]:
+    """How many reviews there are, and the mean of their tokens."""
+    return len(reviews), sum(len(tokenizer.tokenize(text)) for text in survey) / len(survey)
+
+
+def _tuned(trained: Snapshot, rows: int, tokens: float) -> Recipe:
+    """For a start from a trained model of the same sizes: short, gentle, with all that keeps it from forgetting."""
+    specification = trained.specification
+    batch_size = 32 if rows <= 8_000 else 64
+    return replace(
+        AUTO,
+        embedding=specification.embedding,
+        hidden=specification.hidden,
+        pooling=specification.pooling,
+        max_tokens=specification.max_tokens,
+        tokenizer=specification.tokenizer,
+        batch_size=batch_size,
+        epochs=_epochs(rows, tokens, batch_size, STEPS, fewest=3, most=10),
+        start_rate=0.5,
+        vector_epochs=0,
+    )
+
+
+def _from_nothing(tokenizer: Tokenizer, rows: int, tokens: float) -> Recipe:
+    batch_size = 32 if rows <= 4_000 else 64
+    return replace(
+        AUTO,
+        tokenizer=tokenizer,
+        batch_size=batch_size,
+        epochs=_epochs(rows, tokens, batch_size, OWN_STEPS, fewest=4, most=20),
+    )
+
+
+def _epochs(rows: int, tokens: float, batch_size: int, steps: int, fewest: int, most: int) -> int:
+    """So many that they make about so many steps, if the time that the text takes allows."""
+    wanted = min(2 + steps * batch_size / rows, TOKENS / (rows * max(tokens, 1)))
+    return round(min(most, max(fewest, wanted)))

@@ -1,0 +1,71 @@
+"""Cross-validation: every review is tested on once, by a model that was trained alike on all other folds."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+from toolchain.corpus.corpus import load_corpus
+from toolchain.corpus.reviews import Reviews, Source
+from toolchain.errors import UsageError
+from toolchain.measures.standing import Folds, Standing
+from toolchain.training.automatic import Plan
+from toolchain.training.loops import Settings, fit
+from toolchain.training.machine import Progress
+
+T = TypeVar("T")
+
+
+def cross_validate(
+    plan: Plan,
+    source: Source,
+    settings: Settings,
+    count: int,
+    on_fold: Callable[[int, Standing], None] = lambda number, standing: None,
+    progress: Progress = lambda batches, title: batches,
+) -> Folds:
+    """Train by `plan` and `settings` once for each of `count` folds of its reviews, and test on that fold.
+
+    The folds have nearly the same shares of every label, and share no group where the reviews have some. `on_fold`
+    hears of each, from 1. Raises `UsageError` where there are fewer reviews of a label than folds.
+    """
+    standings = []
+    for number, (others, own) in enumerate(split_folds(plan.reviews, count, settings.seed), 1):
+        words = plan.start.vocabulary if plan.start else ()
+        corpus = load_corpus(replace(source, test=None), plan.recipe, settings.seed, (others, own), words)
+        with TemporaryDirectory() as folder:
+            metrics = fit(corpus, plan.recipe, settings, Path(folder), progress=progress, start=plan.start)
+        standings.append(Standing.from_json(metrics["standing"]))
+        on_fold(number, standings[-1])
+    return Folds.of(standings)
+
+
+def split_folds(reviews: Reviews, count: int, seed: int) -> list[tuple[Reviews, Reviews]]:
+    """For each fold all other reviews, and its own. Raises `UsageError` as `cross_validate` does."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    rarest = min(reviews.labels.count(label) for label in set(reviews.labels))
+    if rarest < count:
+        raise UsageError(f"--folds {count}: a label has {rarest:,} reviews, fewer than one a fold")
+    if any(group is not None for group in reviews.groups):
+        groups = [f"row {row}" if group is None else f"group {group}" for row, group in enumerate(reviews.groups)]
+        grouped = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+        folds = grouped.split(reviews.texts, reviews.labels, groups)
+    else:
+        folds = StratifiedKFold(count, shuffle=True, random_state=seed).split(reviews.texts, reviews.labels)
+    return [(_chosen(reviews, others), _chosen(reviews, own)) for others, own in folds]
+
+
+def _chosen(reviews: Reviews, rows: Sequence[int]) -> Reviews:
+    def of(column: Sequence[T]) -> list[T]:
+        return [column[row] for row in rows]
+
+    return replace(
+        reviews,
+        texts=of(reviews.texts),
+        labels=of(reviews.labels),
+        origins=of(reviews.origins),
+        groups=of(reviews.groups),
+        skipped=[],
+    )
