@@ -1,0 +1,95 @@
+"""The linear classifier that a bag of words starts from: what it gives is what the bag adds, and it learns."""
+
+import numpy as np
+import pytest
+import torch
+
+from toolchain.models.classifiers import BagOfWords
+from toolchain.training.linear_start import MOST_NUMBERS, PAIRS, fit_linear, pairs_for
+
+WORDS = 12
+
+
+def texts(count: int, seed: int = 0) -> tuple[list[list[int]], list[int]]:
+    """Ids of fillers with `2 3` or `3 2` among them: the order alone is the label."""
+    random = np.random.default_rng(seed)
+    rows, labels = [], []
+    for number in range(count):
+        fillers = random.integers(4, WORDS, size=random.integers(2, 7)).tolist()
+        place = int(random.integers(0, len(fillers) + 1))
+        label = number % 2
+        rows.append(fillers[:place] + ([3, 2] if label else [2, 3]) + fillers[place:])
+        labels.append(label)
+    return rows, labels
+
+
+def accuracy(rows: list[list[int]], labels: list[int], *, on: tuple[list[list[int]], list[int]], classes: int) -> float:
+    fitted = fit_linear(rows, labels, WORDS, 256, classes, seed=0)
+    return float((fitted.logits(on[0]).argmax(axis=1) == on[1]).mean())
+
+
+def test_what_is_fitted_is_what_the_bag_adds_to_the_logits() -> None:
+    rows, labels = texts(60)
+    rows[5], rows[7] = [], [4]
+    fitted = fit_linear(rows, labels, WORDS, 64, 2, seed=0)
+    bag = BagOfWords(WORDS, 64, 2)
+    with torch.no_grad():
+        bag.words.weight.copy_(torch.from_numpy(fitted.words))
+        bag.pairs.weight.copy_(torch.from_numpy(fitted.pairs))
+        for row, logits in zip(rows, fitted.logits(rows), strict=True):
+            padded = torch.tensor([[*row, 1, 1, 1]])
+            term = bag(padded, torch.tensor([len(row)]))[0].numpy()
+            assert term + fitted.bias == pytest.approx(logits, abs=1e-5)
+    assert np.abs(fitted.words).max() > 0.01
+
+
+def test_the_order_of_words_is_learnt() -> None:
+    assert accuracy(*texts(200), on=texts(100, seed=1), classes=2) == 1.0
+
+
+def test_three_labels_are_learnt_each_against_the_rest() -> None:
+    rows, labels = texts(200)
+    rows += [row[::-1] + [1 + WORDS - 2] * 3 for row in rows[:100]]
+    labels += [2] * 100
+    assert accuracy(rows, labels, on=(rows, labels), classes=3) > 0.95
+
+
+def test_words_that_no_text_holds_weigh_nothing() -> None:
+    rows, labels = texts(60)
+    fitted = fit_linear(rows, labels, WORDS + 5, 64, 2, seed=0)
+    assert not fitted.words[WORDS:].any()
+    assert not fitted.words[:2].any(), "no text has an unknown word here, and none has padding"
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    first, second = (fit_linear(*texts(60), WORDS, 64, 2, seed=3) for _ in range(2))
+    assert np.array_equal(first.words, second.words)
+    assert np.array_equal(first.pairs, second.pairs)
+    assert first.held_out_loss == second.held_out_loss < 0.7
+
+
+@pytest.mark.parametrize("labels", [[1, 1, 1], [0, 0, 0]])
+def test_where_all_texts_have_one_label_it_is_the_answer(labels: list[int]) -> None:
+    for classes in (2, 3):
+        fitted = fit_linear([[4, 5], [6], []], labels, WORDS, 64, classes, seed=0)
+        assert fitted.logits([[7]]).argmax() == labels[0]
+
+
+def test_blank_texts_alone_tell_the_labels_chances() -> None:
+    fitted = fit_linear([[]] * 30, [0] * 20 + [1] * 10, WORDS, 64, 2, seed=0)
+    assert fitted.logits([[]]).argmax() == 0
+    assert not fitted.words.any()
+
+
+def test_no_text_is_refused() -> None:
+    with pytest.raises(ValueError, match="no text"):
+        fit_linear([], [], WORDS, 64, 2, seed=0)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4, 100])
+def test_the_table_of_pairs_stays_small_with_many_labels(classes: int) -> None:
+    pairs = pairs_for(classes)
+    assert pairs & (pairs - 1) == 0
+    assert pairs <= PAIRS
+    assert pairs * classes <= MOST_NUMBERS
+    assert pairs == PAIRS or 2 * pairs * classes > MOST_NUMBERS

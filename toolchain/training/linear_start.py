@@ -1,0 +1,137 @@
+"""The weights of a bag of words: logistic regression over word and pair counts that naive Bayes has scaled.
+
+Naive Bayes says how much each word and pair speaks for a label, and logistic regression how much of that to believe
+(NB-SVM, Wang and Manning 2012, https://aclanthology.org/P12-2018/). It is fitted in seconds, and what it gives are the
+weights of `toolchain.models.classifiers.BagOfWords`.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.forms import softmax
+from export.spec import PAIR_FACTOR
+from export.text import PADDING_ID
+
+PAIRS = 2**18
+"""Rows for pairs, so many that a frequent pair of words mostly has one to itself."""
+MOST_NUMBERS = 2**20
+"""In the table of pairs: four megabytes. With many labels it has fewer rows."""
+INVERSE_PENALTIES = (1.0, 10.0, 100.0)
+"""Of the squared weights; the best on the held-out part is taken."""
+TRIED = 10_000
+"""Texts that are enough to tell which penalty is best."""
+HELD_OUT = 0.2
+
+_Counts = Any  # scipy has no types: a sparse matrix, float32 [texts, vocabulary + pairs]
+
+
+@dataclass(frozen=True)
+class LinearStart:
+    """A fitted linear classifier: `words` [vocabulary, classes], `pairs` [pairs, classes], `bias` [classes].
+
+    `held_out_loss` is its mean cross-entropy, in nats, on texts that were held out while the penalty was chosen.
+    """
+
+    words: NDArray[np.float32]
+    pairs: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    held_out_loss: float
+
+    def logits(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """The ids of each text -> its logits [texts, classes]: the term of the bag and the bias."""
+        weights = np.concatenate([self.words, self.pairs])
+        logits: NDArray[np.float32] = features(rows, len(self.words), len(self.pairs)) @ weights + self.bias
+        return logits
+
+
+def pairs_for(classes: int) -> int:
+    """How many rows a bag of so many classes has for pairs."""
+    rows = PAIRS
+    while rows * classes > MOST_NUMBERS:
+        rows //= 2
+    return rows
+
+
+def fit_linear(
+    rows: Sequence[Sequence[int]], labels: Sequence[int], vocabulary_size: int, pairs: int, classes: int, seed: int
+) -> LinearStart:
+    """Fit the ids of each text, after the cut, to its label, a number below `classes`.
+
+    A share of the texts chooses the penalty; the weights are then fitted to all. Words and pairs that no text holds
+    have weights of zero. Raises `ValueError` where there is no text.
+    """
+    if not len(rows):
+        raise ValueError("there is no text to fit a linear classifier to")
+    counts, truth = features(rows, vocabulary_size, pairs), np.asarray(labels, np.int64)
+    order = np.random.default_rng(seed).permutation(len(rows))[:TRIED]
+    held_out, rest = np.split(order, [max(1, round(HELD_OUT * len(order)))])
+    losses = {}
+    if len(rest):
+        for penalty in INVERSE_PENALTIES:
+            weights, bias = _fit(counts[rest], truth[rest], classes, penalty)
+            losses[penalty] = _loss(counts[held_out] @ weights + bias, truth[held_out])
+    best = min(losses, key=losses.__getitem__, default=INVERSE_PENALTIES[0])
+    weights, bias = _fit(counts, truth, classes, best)
+    return LinearStart(weights[:vocabulary_size], weights[vocabulary_size:], bias, losses.get(best, float("nan")))
+
+
+def features(rows: Sequence[Sequence[int]], vocabulary_size: int, pairs: int) -> _Counts:
+    """How often each word and pair stands in a text, over the root of its length: [texts, vocabulary + pairs]."""
+    from scipy import sparse
+
+    lengths = np.array([len(row) for row in rows], np.int64)
+    starts = np.concatenate([[0], lengths.cumsum()])
+    ids = np.fromiter((word for row in rows for word in row), np.int64, count=starts[-1])
+    before = np.concatenate([[PADDING_ID], ids])[:-1]
+    before[starts[:-1][lengths > 0]] = PADDING_ID
+    columns = np.stack([ids, vocabulary_size + (before * PAIR_FACTOR + ids) % pairs], axis=1).ravel()
+    values = np.repeat(1 / np.sqrt(np.maximum(lengths, 1)), 2 * lengths).astype(np.float32)
+    matrix = sparse.csr_matrix((values, columns, 2 * starts), shape=(len(rows), vocabulary_size + pairs))
+    matrix.sum_duplicates()
+    return matrix
+
+
+def _fit(
+    counts: _Counts, truth: NDArray[np.int64], classes: int, inverse_penalty: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Weights [features, classes] and bias [classes]: each class against the rest, of two the one against the other."""
+    weights = np.zeros((counts.shape[1], classes), np.float32)
+    bias = np.zeros(classes, np.float32)
+    occurs = counts.sign()
+    for label in range(1, classes) if classes == 2 else range(classes):
+        own = truth == label
+        weights[:, label], bias[label] = _fit_one(counts, occurs, own, inverse_penalty)
+    if classes == 2:  # a difference of logits: half for the one, half against the other
+        weights[:, 1] /= 2
+        bias[1] /= 2
+        weights[:, 0], bias[0] = -weights[:, 1], -bias[1]
+    return weights, bias
+
+
+def _fit_one(
+    counts: _Counts, occurs: _Counts, own: NDArray[np.bool_], inverse_penalty: float
+) -> tuple[NDArray[np.float32], float]:
+    """Weights [features] and bias of the class whose texts are `own`."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    if own.all() or not own.any():  # nothing to be told apart
+        return np.zeros(counts.shape[1], np.float32), float(np.log((own.sum() + 0.5) / ((~own).sum() + 0.5)))
+    inside = np.asarray(occurs[own].sum(axis=0)).ravel() + 1.0
+    outside = np.asarray(occurs[~own].sum(axis=0)).ravel() + 1.0
+    ratios = np.log(inside / inside.sum()) - np.log(outside / outside.sum())
+    regression = LogisticRegression(C=inverse_penalty, solver="liblinear", max_iter=200)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        regression.fit(counts.multiply(ratios).tocsr(), own)
+    return (regression.coef_[0] * ratios).astype(np.float32), float(regression.intercept_[0])
+
+
+def _loss(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> float:
+    likelihood = softmax(logits)[np.arange(len(truth)), truth]
+    return float(-np.log(np.maximum(likelihood, np.finfo(np.float32).tiny)).mean())
