@@ -66,10 +66,12 @@ def test_none_is_no_start_and_a_taught_model_has_none(tmp_path: Path) -> None:
 
 
 def test_few_reviews_are_read_more_often_than_many() -> None:
-    few, many = (automatic._epochs(rows, 20, 32, automatic.STEPS, fewest=3, most=10) for rows in (500, 20_000))
-    long = automatic._epochs(20_000, 1_000, 32, automatic.STEPS, fewest=3, most=10)
-    assert few == 10
-    assert 3 <= long <= many < few
+    few, many, long = (
+        automatic._from_nothing(RECIPES["gru-pool"].tokenizer, rows, tokens)
+        for rows, tokens in ((500, 20), (20_000, 20), (20_000, 1_000))
+    )
+    assert few.batch_size < many.batch_size
+    assert 3 <= long.epochs < many.epochs < few.epochs
 
 
 @pytest.mark.parametrize(

@@ -125,8 +125,8 @@ class PooledGRU(nn.Module):
 
     In training `word_dropout` is the share of tokens that become `<unk>`, and `input_dropout` the share of a review's
     embedding channels that are dropped for all its steps alike (Gal and Ghahramani 2016, arXiv:1512.05287). With a
-    `bag`, the number of its rows for pairs, the logits of a linear classifier over the same words are added; it sees
-    every word also in training.
+    `bag`, the number of its rows for pairs, the logits of a linear classifier over the same words are added. In
+    training the GRU answers alone: the other is fitted by itself (see `toolchain.training.mixing`).
     """
 
     portable_names: ClassVar[dict[str, str]] = {**BasicGRU.portable_names, "bag.": "bag."}
@@ -168,7 +168,7 @@ class PooledGRU(nn.Module):
             embedded = embedded + noise
         states = gru_states(self.gru, self.input_dropout(embedded.transpose(1, 2)).transpose(1, 2))
         logits: Tensor = self.out(self.dropout(pooled_states(states, lengths, self.pooling)))
-        return logits if self.bag is None else logits + self.bag(words, lengths)
+        return logits if self.bag is None or self.training else logits + self.bag(words, lengths)
 
 
 class RNNCellClassifier(nn.Module):

@@ -17,7 +17,8 @@ class Recipe:
     the epochs without a better validation loss after which the training stops, a validation part of another share or
     without a group (film) in common with the training part, passes over all text that make word vectors for the
     embedding to start from, further passes that make the GRU a language model, the size of an adversary's steps, and
-    the share of `learning_rate` at which weights of a trained model move that the training starts from.
+    the share of `learning_rate` at which weights of a trained model move that the training starts from, and the rows
+    for word pairs of a linear classifier beside the GRU.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Recipe:
     language_model_epochs: int = 0
     adversarial: float = 0.0
     start_rate: float = 1.0
+    bag: int = 0
 
     def specification(self, labels: tuple[str, ...], layers: int) -> Specification:
         """What the recipe builds for these labels."""
@@ -62,6 +64,7 @@ class Recipe:
             max_tokens=self.max_tokens,
             tokenizer=self.tokenizer,
             pooling=self.pooling,
+            bag=self.bag,
         )
 
 

@@ -12,6 +12,7 @@ from toolchain.errors import UsageError
 from toolchain.models.recipes import AUTO, RECIPES, Recipe
 from toolchain.models.restoring import IN_THE_BOX, load_trained
 from toolchain.models.snapshot import Snapshot
+from toolchain.training.linear_start import pairs_for
 from toolchain.training.starting import check_start
 
 NO_START = "none"
@@ -98,6 +99,7 @@ def _choose(
     else:
         chosen = TOKENIZERS[tokenizer] if tokenizer else _choose_tokenizer(survey)
         recipe = _from_nothing(chosen, *_amount(read[0], survey, chosen))
+    recipe = replace(recipe, bag=pairs_for(len(set(read[0].labels))))
     corpus = load_corpus(source, recipe, seed, read, trained.vocabulary if trained else ())
     unit = "; every character is a token" if chosen.unit == "characters" else ""
     reason = (
@@ -160,32 +162,25 @@ def _amount(reviews: Reviews, survey: list[str], tokenizer: Tokenizer) -> tuple[
 def _tuned(trained: Snapshot, rows: int, tokens: float) -> Recipe:
     """For a start from a trained model of the same sizes: short, gentle, with all that keeps it from forgetting."""
     specification = trained.specification
-    batch_size = 32 if rows <= 8_000 else 64
-    return replace(
+    sized = replace(
         AUTO,
         embedding=specification.embedding,
         hidden=specification.hidden,
         pooling=specification.pooling,
         max_tokens=specification.max_tokens,
         tokenizer=specification.tokenizer,
-        batch_size=batch_size,
-        epochs=_epochs(rows, tokens, batch_size, STEPS, fewest=3, most=10),
         start_rate=0.5,
         vector_epochs=0,
     )
+    return _paced(sized, rows, tokens, 32 if rows <= 8_000 else 64, STEPS, most=10)
 
 
 def _from_nothing(tokenizer: Tokenizer, rows: int, tokens: float) -> Recipe:
-    batch_size = 32 if rows <= 4_000 else 64
-    return replace(
-        AUTO,
-        tokenizer=tokenizer,
-        batch_size=batch_size,
-        epochs=_epochs(rows, tokens, batch_size, OWN_STEPS, fewest=4, most=20),
-    )
+    return _paced(replace(AUTO, tokenizer=tokenizer), rows, tokens, 32 if rows <= 4_000 else 64, OWN_STEPS, most=20)
 
 
-def _epochs(rows: int, tokens: float, batch_size: int, steps: int, fewest: int, most: int) -> int:
-    """So many that they make about so many steps, if the time that the text takes allows."""
+def _paced(recipe: Recipe, rows: int, tokens: float, batch_size: int, steps: int, most: int) -> Recipe:
+    """The recipe with so many epochs that they make about so many steps, if the time that the text takes allows."""
     wanted = min(2 + steps * batch_size / rows, TOKENS / (rows * max(tokens, 1)))
-    return round(min(most, max(fewest, wanted)))
+    epochs = round(min(most, max(3, wanted)))
+    return replace(recipe, batch_size=batch_size, epochs=epochs, patience=max(3, epochs // 2))

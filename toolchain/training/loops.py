@@ -53,6 +53,7 @@ from toolchain.training.machine import (
     make_repeatable,
     subnormals_flushed,
 )
+from toolchain.training.mixing import begin_linear
 from toolchain.training.optimization import Optimization
 from toolchain.training.resumption import FILE as RESUME_FILE
 from toolchain.training.resumption import Resumption, load_resumption, save_resumption
@@ -144,8 +145,7 @@ def _logits(
 
 def evaluate(model: nn.Module, iterator: Iterable[Any]) -> tuple[float, float]:
     """Mean cross-entropy (summed over every review, then divided) and accuracy in percent."""
-    answers = predict(model, iterator)
-    return of_first(lambda: _figures(*answers))
+    return _agreed_figures(*predict(model, iterator))
 
 
 @torch.no_grad()
@@ -219,6 +219,7 @@ def fit(
         take_over(model, corpus.labels, corpus.vocabulary, start)
     elif not resume and recipe.vector_epochs and is_first():
         begin(model, corpus, recipe, settings.seed, precision, teacher, progress)
+    linear = begin_linear(model, labelled, recipe.max_tokens, settings.seed) if recipe.bag else None
     steps = settings.epochs * len(train_batches)
     optimization = Optimization(model, recipe, settings.learning_rate, steps, started=start is not None)
     if resume:
@@ -233,7 +234,9 @@ def fit(
     parallel_model = parallel(model)
     adversary = Adversary(recipe.adversarial, recipe.embedding) if recipe.adversarial else None
     # What already answers as it begins is a checkpoint like any other, that of epoch 0.
-    number = history[-1].epoch + 1 if history else 0 if start and answers_alike(corpus.labels, start) else 1
+    begins_trained = linear or (start and answers_alike(corpus.labels, start))
+    number = history[-1].epoch + 1 if history else 0 if begins_trained else 1
+    terms = predict(linear.bag, validation_batches)[0] if linear else None
     while number <= settings.epochs and not _out_of_patience(history, settings.patience):
         began = time.perf_counter()
         train_loss = train_accuracy = math.nan
@@ -245,7 +248,10 @@ def fit(
             )
             suspects.end_epoch()
         result = optimization.result
-        loss, accuracy = evaluate(result, progress(validation_batches, f"epoch {number} validation"))
+        answers, labels = predict(result, progress(validation_batches, f"epoch {number} validation"))
+        if linear and terms is not None and np.isfinite(answers).all():
+            weights_of_both, answers = linear.weigh(answers, terms, labels)
+        loss, accuracy = _agreed_figures(answers, labels)
         if not math.isfinite(loss):
             raise UsageError(f"epoch {number}: the validation loss is {loss}; the training diverged; lower --lr")
         best = all(loss < earlier.validation_loss for earlier in history)
@@ -259,7 +265,11 @@ def fit(
         _write_history(history, out / "history.csv")
         if best:
             training = {**about, "epoch": epoch.epoch, "validation_loss": loss, "validation_accuracy": accuracy}
-            save_snapshot(Snapshot(recipe.model, specification, corpus.vocabulary, result.state_dict(), training), out)
+            state = result.state_dict()
+            if linear:
+                training["weights"] = weights_of_both._asdict()
+                state = linear.weighed(state, weights_of_both)
+            save_snapshot(Snapshot(recipe.model, specification, corpus.vocabulary, state, training), out)
         resumption = Resumption(
             run=run,
             history=[asdict(line) for line in history],
@@ -398,6 +408,11 @@ def _calibrate(model: Model, validation: tuple[NDArray[np.float32], NDArray[np.i
 def _figures(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
     loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels), reduction="sum").item()
     return loss / len(labels), 100.0 * int((logits.argmax(1) == labels).sum()) / len(labels)
+
+
+def _agreed_figures(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
+    """Those of the first process, for all of them."""
+    return of_first(lambda: _figures(logits, labels))
 
 
 def _quality(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:

@@ -1,0 +1,75 @@
+"""A linear classifier beside the GRU: weighed on the validation part, never worse there, the same in every form."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from tests import tiny
+from toolchain.corpus.corpus import load_corpus
+from toolchain.corpus.reviews import Source
+from toolchain.models.snapshot import load_snapshot
+from toolchain.release.release import export_snapshot
+from toolchain.training.loops import fit
+from toolchain.training.mixing import HEAVIEST, best_weights
+
+RECIPE = replace(tiny.TINY, bag=256, patience=None)
+
+
+def loss(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    return float(torch.nn.functional.cross_entropy(torch.tensor(logits), torch.tensor(labels)))
+
+
+def test_the_weights_have_the_smallest_loss_and_neither_part_alone_a_smaller_one() -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 300)
+    signal = np.eye(3, dtype=np.float32)[labels]
+    gru, linear = ((signal + noise * generator.normal(size=(300, 3))).astype(np.float32) for noise in (1.0, 2.0))
+    best = best_weights(gru, linear, labels)
+    found = loss(best.gru * gru + best.linear * linear, labels)
+    others = [(0.0, 1.0), (1.0, 0.0), (best.gru + 0.1, best.linear), (best.gru, best.linear - 0.1)]
+    assert all(found < loss(a * gru + b * linear, labels) for a, b in others)
+    assert best.gru > best.linear > 0
+
+
+def test_a_part_that_knows_nothing_gets_no_weight_and_one_without_a_mistake_no_endless_one() -> None:
+    labels = np.arange(200) % 2
+    right = np.eye(2, dtype=np.float32)[labels]
+    weights = best_weights(1 - right, right, labels)
+    assert weights.gru == 0.0
+    assert weights.linear == pytest.approx(HEAVIEST)
+
+
+def test_the_linear_part_alone_is_epoch_0_and_the_checkpoint_is_never_worse(tmp_path: Path) -> None:
+    corpus = load_corpus(Source(str(tiny.write_reviews(tmp_path / "a.csv", 300, wrong=range(0, 300, 7)))), RECIPE, 0)
+    losses: list[float] = []
+    metrics = fit(
+        *(corpus, RECIPE, tiny.settings(epochs=2), tmp_path / "out"),
+        on_epoch=lambda epoch, _: losses.append(epoch.validation_loss),
+    )
+    assert len(losses) == 3
+    assert metrics["validation_loss"] == min(losses)
+    assert metrics["validation_accuracy"] > 70
+    snapshot = load_snapshot(tmp_path / "out")
+    assert snapshot.specification.bag == 256
+    answers = snapshot.answer_tokens()([example.text for example in corpus.test])
+    right = sum(int(row.argmax()) == example.label for row, example in zip(answers, corpus.test, strict=True))
+    assert 100 * right / len(corpus.test) == pytest.approx(metrics["test_accuracy"])
+    export_snapshot(snapshot, tmp_path / "bundle", ["onnx"])  # raises where a form says something else
+
+
+def test_an_interrupted_training_goes_on_to_the_same_model(tmp_path: Path) -> None:
+    corpus = load_corpus(Source(str(tiny.write_reviews(tmp_path / "a.csv", 100))), RECIPE, 0)
+
+    def stop(epoch: object, best: bool) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(corpus, RECIPE, tiny.settings(), tmp_path / "one", on_epoch=stop)
+    fit(corpus, RECIPE, tiny.settings(), tmp_path / "one", resume=True)
+    fit(corpus, RECIPE, tiny.settings(), tmp_path / "other")
+    one, other = (load_snapshot(tmp_path / name).state for name in ("one", "other"))
+    assert all(torch.equal(one[name], other[name]) for name in other)

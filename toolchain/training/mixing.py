@@ -1,0 +1,91 @@
+"""A linear classifier beside the GRU, in one model: each is trained alone, and the validation part says how to weigh
+them. So the model is never worse there than its linear part, which is fitted in seconds.
+
+Trained together the GRU would learn little: the linear part knows most of the training reviews by heart.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from export.text import encode, lookup_table
+from toolchain.corpus.corpus import Corpus
+from toolchain.models.classifiers import BagOfWords, Model, PooledGRU
+from toolchain.training.distributed import of_first
+from toolchain.training.linear_start import fit_linear
+
+HEAVIEST = 2.0
+"""The largest weight of either: a validation part without a mistake would ask for more and more."""
+
+
+class Weights(NamedTuple):
+    """What the logits of either are multiplied with."""
+
+    gru: float
+    linear: float
+
+
+@dataclass(frozen=True)
+class LinearPart:
+    """The linear classifier in a model: its `bag`, and its `bias` [classes], for which the model has no place."""
+
+    bag: BagOfWords
+    bias: NDArray[np.float32]
+
+    def weigh(
+        self, together: NDArray[np.float32], terms: NDArray[np.float32], labels: NDArray[np.int64]
+    ) -> tuple[Weights, NDArray[np.float32]]:
+        """The best weights for validation reviews, and the logits [reviews, classes] under them.
+
+        `together` [reviews, classes] is what the model answers, in which the linear part has the share `terms`.
+        """
+        gru, linear = together - terms, terms + self.bias
+        weights = best_weights(gru, linear, labels)
+        return weights, (weights.gru * gru + weights.linear * linear).astype(np.float32)
+
+    def weighed(self, state: Mapping[str, Tensor], weights: Weights) -> dict[str, Tensor]:
+        """The `state_dict` of a model that answers so."""
+        factors = {"out.": weights.gru, "bag.": weights.linear}
+        found = {name: tensor * factors.get(name[:4], 1.0) for name, tensor in state.items()}
+        found["out.bias"] = found["out.bias"].cpu() + weights.linear * torch.from_numpy(self.bias)
+        return found
+
+
+def begin_linear(model: Model, corpus: Corpus, max_tokens: int, seed: int) -> LinearPart:
+    """Fit the bag of `model` to the training part, for good: no training moves it."""
+    assert isinstance(model, PooledGRU)
+    assert model.bag is not None
+    bag, table = model.bag, lookup_table(corpus.vocabulary)
+    rows = [encode(example.text[:max_tokens], table) for example in corpus.train]
+    labels = [example.label for example in corpus.train]
+    sizes = (len(corpus.vocabulary), bag.pairs.num_embeddings, len(corpus.labels))
+    fitted = of_first(lambda: fit_linear(rows, labels, *sizes, seed))
+    with torch.no_grad():
+        bag.words.weight.copy_(torch.from_numpy(fitted.words))
+        bag.pairs.weight.copy_(torch.from_numpy(fitted.pairs))
+    bag.requires_grad_(False)
+    return LinearPart(bag, fitted.bias)
+
+
+def best_weights(gru: NDArray[np.float32], linear: NDArray[np.float32], labels: NDArray[np.int64]) -> Weights:
+    """Those under which the sum of both logits [reviews, classes] has the smallest cross-entropy; it is convex."""
+    from scipy.optimize import minimize
+
+    both = np.stack([gru, linear]).astype(np.float64)
+    rows = np.arange(len(labels))
+    own = both[:, rows, labels]
+
+    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        logits = np.tensordot(weights, both, 1)
+        shares = np.exp(logits - logits.max(1, keepdims=True))
+        total = shares.sum(1, keepdims=True)
+        value = np.log(total[:, 0]) + logits.max(1) - logits[rows, labels]
+        return value.mean(), ((both * (shares / total)).sum(2) - own).mean(1)
+
+    found = minimize(loss, [0.5, 0.5], jac=True, bounds=[(0.0, HEAVIEST)] * 2, method="L-BFGS-B")
+    return Weights(*found.x.tolist())
