@@ -16,7 +16,7 @@ import torch
 
 from toolchain.cli.app import app
 from toolchain.models.snapshot import FILE, Snapshot
-from toolchain.scoring.scorer import BOX
+from toolchain.scoring.default import BOX
 
 COMMANDS = ("train", "evaluate", "import", "export", "verify", "score", "inspect", "doctor")
 ROOT = Path(__file__).parents[2]

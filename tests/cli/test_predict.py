@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from tests.cli.test_app import Run, run
-from toolchain.scoring.scorer import BOX, Scorer
+from toolchain.scoring.default import BOX
+from toolchain.scoring.scorer import Scorer
 
 __all__ = ["run"]
 

@@ -20,7 +20,7 @@ from typer.main import get_command
 
 from toolchain.cli import progress, terminal
 from toolchain.cli.app import app
-from toolchain.scoring.scorer import BOX
+from toolchain.scoring.default import BOX
 
 ROOT = Path(__file__).parents[2]
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]

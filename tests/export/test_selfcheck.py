@@ -11,8 +11,9 @@ import pytest
 from export.bundle import MANIFEST, VECTORS, Bundle, InvalidBundle, open_bundle, sha256
 from export.selfcheck import WrongAnswers, open_for_scoring
 from export.sessions import open_session, run_text, runtime_version
+from toolchain.scoring.default import BOX
 from toolchain.scoring.explainer import Explainer
-from toolchain.scoring.scorer import BOX, Scorer
+from toolchain.scoring.scorer import Scorer
 
 
 def with_other_vectors(bundle: Path, folder: Path, change: Callable[[dict[str, Any]], None]) -> Bundle:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from toolchain.scoring.scorer import BOX, CPU
+from toolchain.scoring.default import BOX
+from toolchain.scoring.scorer import CPU
 
 INTERRUPTED = """
 import signal, sys

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from export.bundle import open_bundle
 from toolchain.cli.app import app
-from toolchain.scoring.scorer import BOX
+from toolchain.scoring.default import BOX
 
 
 def test_predictions_and_figures_replace_their_own_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

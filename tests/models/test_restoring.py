@@ -15,7 +15,7 @@ from tests.conftest import MakeSnapshot
 from toolchain.errors import UsageError
 from toolchain.models.restoring import load_trained, restore_snapshot
 from toolchain.models.snapshot import Snapshot
-from toolchain.scoring.scorer import BOX
+from toolchain.scoring.default import BOX
 
 TEXTS = ["The plot is dull.", "A lively, honest film!", "", "lively " * 400, "unheard-of words <br /> here"]
 LAYERS = {"gru": 2, "rnn": 2, "rnn-cell": 2, "gru-pool": 1}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.packaging.conftest import ROOT, Distribution
-from toolchain.scoring.scorer import BOX
+from toolchain.scoring.default import BOX
 
 
 def run(code: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -28,8 +28,9 @@ from toolchain.report.html_page import Table, Texts
 from toolchain.report.kept import Sample, WordCounts
 from toolchain.report.report import read_run, report_page
 from toolchain.report.scored_rows import survey_file
+from toolchain.scoring.default import BOX
 from toolchain.scoring.job import Options, score_file
-from toolchain.scoring.scorer import BOX, Scorer
+from toolchain.scoring.scorer import Scorer
 
 WORDS = ("a", "dull", "fine", "film")
 ROWS = [

@@ -18,9 +18,10 @@ from toolchain.errors import UsageError
 from toolchain.files.outputs import record_path
 from toolchain.report.report import write_report
 from toolchain.scoring.batch import Outcome, write_summaries
+from toolchain.scoring.default import BOX
 from toolchain.scoring.job import Options, score_file
 from toolchain.scoring.provenance import Provenance, read_provenance
-from toolchain.scoring.scorer import BOX, Scorer
+from toolchain.scoring.scorer import Scorer
 
 TEXTS = ["a fine film", "dull", "not bad at all", "a waste of time", "good", "well", "lovely and witty", "why"]
 ROWS = b"id,text\n" + b"".join(f"{number},{text}\n".encode() for number, text in enumerate(TEXTS))

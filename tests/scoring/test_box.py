@@ -8,7 +8,8 @@ import pytest
 from export.bundle import open_bundle
 from tests.conftest import score_command
 from toolchain.release.release import verify_bundle
-from toolchain.scoring.scorer import BOX, Scorer
+from toolchain.scoring.default import BOX
+from toolchain.scoring.scorer import Scorer
 
 MAX_BYTES = 8_000_000
 

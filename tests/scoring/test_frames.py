@@ -7,7 +7,8 @@ import pytest
 
 import toolchain
 from toolchain.errors import UsageError
-from toolchain.scoring.scorer import BOX, Scorer
+from toolchain.scoring.default import BOX
+from toolchain.scoring.scorer import Scorer
 
 GOOD, BAD = "I loved this film.", "I fell asleep and the plot made no sense."
 

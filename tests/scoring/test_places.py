@@ -15,10 +15,11 @@ from toolchain.errors import UsageError
 from toolchain.files.inputs import output_path
 from toolchain.files.outputs import record_path
 from toolchain.scoring.batch import Outcome, write_summaries
+from toolchain.scoring.default import BOX
 from toolchain.scoring.job import Interrupted, Options, Summary, score_file
 from toolchain.scoring.journal import UNPUBLISHED, Parts
 from toolchain.scoring.places import check_places
-from toolchain.scoring.scorer import BOX, Scorer
+from toolchain.scoring.scorer import Scorer
 
 ROWS = b"id,text\n1,a fine film\n2,\n3,a dull one\n"
 ANYTHING = Options(max_rejects=1)

@@ -121,7 +121,7 @@ def test_a_pickle_opens_the_bundle_where_it_is_read(small: Path, monkeypatch: py
     monkeypatch.chdir("/")
     with pickle.loads(pickled) as opened:
         assert opened.score(TEXTS) == before
-        assert (opened.explain, opened.model) == (1, "model.explain.onnx")
+        assert (opened.explained_words, opened.model) == (1, "model.explain.onnx")
         with copy.deepcopy(opened) as copied:
             assert copied.score(TEXTS) == before
     explainer = Explainer(small)

@@ -40,7 +40,7 @@ def bench(
     from export.bundle import open_bundle
     from toolchain.corpus.reviews import Source, read_texts
     from toolchain.judging.bench import measure
-    from toolchain.scoring.scorer import find_bundle
+    from toolchain.scoring.default import find_bundle
 
     opened = open_bundle(bundle or find_bundle())
     say(f"model {escape(str(opened.folder))}")

@@ -9,16 +9,14 @@ from rich.text import Text
 from export.text import SPACES
 from toolchain.cli.terminal import console, show
 from toolchain.scoring.explainer import Explanation
+from toolchain.scoring.marks import AGAINST, FOR
 from toolchain.scoring.word_shares import WordShare, shade
 
 STRONGEST = 5
 """How many words for the label are named, and how many against it."""
 
-# As on the pages: blue and orange, which the colour-blind can tell apart; what speaks against is underlined as well.
-_FOR = tuple(Style.parse(colors) for colors in ("black on #c6dbef", "black on #6baed6", "white on #08519c"))
-_AGAINST = tuple(
-    Style.parse(f"underline {colors}") for colors in ("black on #fdd0a2", "black on #fd8d3c", "white on #a63603")
-)
+_FOR = tuple(Style.parse(f"{letters} on {background}") for letters, background in FOR)
+_AGAINST = tuple(Style.parse(f"underline {letters} on {background}") for letters, background in AGAINST)
 
 
 def print_explanation(explanation: Explanation) -> None:

@@ -63,7 +63,8 @@ def evaluate(
     from toolchain.corpus.reviews import Source, read_test_reviews
     from toolchain.files.outputs import check, placed
     from toolchain.judging.evaluation import PREDICTIONS, evaluate_reviews, write_predictions
-    from toolchain.scoring.scorer import Scorer, find_bundle
+    from toolchain.scoring.default import find_bundle
+    from toolchain.scoring.scorer import Scorer
 
     if snapshot and bundle:
         raise UsageError("--snapshot and --bundle: name one of them")

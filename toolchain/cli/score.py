@@ -178,9 +178,10 @@ def score(
     from toolchain.files.inputs import expand, output_paths
     from toolchain.files.outputs import placed
     from toolchain.files.storage import is_remote
+    from toolchain.scoring.default import find_bundle
     from toolchain.scoring.job import Options
     from toolchain.scoring.places import SUMMARY, check_places
-    from toolchain.scoring.scorer import Scorer, find_bundle
+    from toolchain.scoring.scorer import Scorer
 
     wanted = Options(
         **{**vars(reading), "text_column": text_column, "max_row_bytes": max_row_bytes},

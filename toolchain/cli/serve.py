@@ -68,7 +68,7 @@ def serve(
     """
     import logging
 
-    from toolchain.scoring.scorer import find_bundle
+    from toolchain.scoring.default import find_bundle
     from toolchain.serving import server
     from toolchain.serving.logs import log_to_stderr
     from toolchain.serving.settings import Limits, Settings

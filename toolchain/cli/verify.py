@@ -48,7 +48,7 @@ def verify(
     """
     from export.bundle import open_bundle
     from toolchain.release.verification import verify_vectors
-    from toolchain.scoring.scorer import find_bundle
+    from toolchain.scoring.default import find_bundle
 
     opened = open_bundle(bundle or find_bundle())
     say(f"model {escape(str(opened.folder))}")

@@ -10,7 +10,7 @@ from export.graph_weights import read_classifier
 from toolchain.errors import UsageError
 from toolchain.models.classifiers import class_name, portable_name
 from toolchain.models.snapshot import Snapshot, empty_model, load_snapshot
-from toolchain.scoring.scorer import BOX
+from toolchain.scoring.default import BOX
 
 IN_THE_BOX = "box"
 

@@ -11,8 +11,9 @@ from export.errors import ExportError
 from toolchain.errors import UsageError
 from toolchain.report.kept import ScoredRow
 from toolchain.report.scored_rows import KEPT_TEXT, Survey
+from toolchain.scoring.default import find_bundle
 from toolchain.scoring.provenance import Provenance, read_provenance
-from toolchain.scoring.scorer import INT8, Scorer, find_bundle
+from toolchain.scoring.scorer import INT8, Scorer
 
 _LIMITS = {"fp32": 1e-3, "int8": 2e-2}
 """How far a probability may be from the file's: processors and providers differ by less, models by more."""

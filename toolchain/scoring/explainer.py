@@ -1,5 +1,6 @@
 """`Explainer`: what every token of a text did to its label, from the bundle's `model.explain.onnx`, without torch."""
 
+import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,19 @@ from export.bundle import Bundle, open_bundle
 from export.selfcheck import open_for_scoring
 from export.sessions import run_text
 from export.text import Tokenizer, clean
-from toolchain.errors import UsageError
+from toolchain.errors import UsageError, quoted
 from toolchain.scoring import processes
-from toolchain.scoring.scorer import BOX, CPU_LIMITS, find_bundle, plan_batches
+from toolchain.scoring.default import BOX, find_bundle
+from toolchain.scoring.marks import legend, marked
+from toolchain.scoring.planning import CPU_LIMITS, plan_batches
 from toolchain.scoring.texts import require_content
 from toolchain.scoring.word_shares import WordShare, explain_model, label_shares, strongest_words
 
 if TYPE_CHECKING:
     import onnxruntime
+
+_NAMED = 3
+"""How many words for the label a `repr` names, and how many against it."""
 
 
 class Piece(NamedTuple):
@@ -27,7 +33,7 @@ class Piece(NamedTuple):
     share: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """One text, its label, and what each of its tokens added to the label's log-odds, ln(p / (1 - p)).
 
@@ -58,6 +64,21 @@ class Explanation:
         pieces = [piece._asdict() for piece in self.pieces]
         return {**vars(self), "words": [word._asdict() for word in self.words], "pieces": pieces}
 
+    def __repr__(self) -> str:
+        strongest = "; ".join(f"{quoted(word)} {share:+.2f}" for word, share in self.strongest(_NAMED))
+        return f"<Explanation {self.label} {self.confidence:.4f} of {quoted(self.text)!r}: {strongest or 'no word'}>"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the answer, the text with its words coloured, and what the colours mean."""
+        answer = ", ".join(f"{label} {probability:.4f}" for label, probability in self.probabilities.items())
+        largest = max((abs(share) for _, share in self.words), default=0.0)
+        return (
+            f"<div><p><b>{html.escape(self.label)}</b> ({html.escape(answer)})</p>"
+            '<p style="white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate">'
+            f"{marked(self.pieces, largest)}</p>"
+            f"<p><small>{legend(self.label)}; the strongest has {largest:.2f}</small></p></div>"
+        )
+
 
 class Explainer:
     """Explains texts with a bundle that holds `model.explain.onnx`; without a bundle it takes that of `find_bundle`.
@@ -85,6 +106,9 @@ class Explainer:
         for batch in plan_batches([len(clean(text).encode()) for text in texts], CPU_LIMITS):
             explanations |= zip(batch, self._explain_batch([texts[index] for index in batch]), strict=True)
         return [explanations[index] for index in range(len(texts))]
+
+    def __repr__(self) -> str:
+        return f"<Explainer {self.bundle.folder}/{self.model}: {', '.join(self.labels)}>"
 
     def forget_session(self) -> None:
         """In a child that was forked: the session is the parent's; the next text opens another."""

@@ -125,7 +125,7 @@ def score_file(
     written, and `CheckFailed` on a row that cannot be scored with `on_error="fail"`.
     """
     start = time.perf_counter()
-    if options.explain != scorer.explain:
+    if options.explain != scorer.explained_words:
         raise UsageError(f"explanations of {options.explain} words need Scorer(explain={options.explain})")
     target, passing = Kind.of(output), is_passing(output)
     if target.place == "object store":

@@ -13,8 +13,8 @@ from export.bundle import Bundle, InvalidBundle, open_bundle
 from toolchain import __version__
 from toolchain.errors import UsageError
 from toolchain.files.outputs import RECORD_FORMAT, is_recorded, now, read_record, real, record_path
+from toolchain.scoring.default import BOX, OWN_BUNDLE
 from toolchain.scoring.parquet_rows import read_parquet_record
-from toolchain.scoring.scorer import BOX, OWN_BUNDLE
 
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "numpy", "pyarrow")
 _NOT_OF_THE_ROWS = ("--merge", "--precision")  # where they are written; and what `model` says

@@ -18,7 +18,10 @@ from export.sessions import choose_provider, cores, run_text
 from toolchain.errors import UsageError
 from toolchain.measures.drift import bundle_reference
 from toolchain.scoring import processes
+from toolchain.scoring.default import BOX, find_bundle
+from toolchain.scoring.explainer import Explainer, Explanation
 from toolchain.scoring.frames import Frame, with_answers
+from toolchain.scoring.planning import ACCELERATOR_LIMITS, CPU_LIMITS, plan_batches
 from toolchain.scoring.texts import require_content, require_strings
 from toolchain.scoring.word_shares import WordShare, explain_model, label_shares, strongest_words
 
@@ -28,15 +31,6 @@ if TYPE_CHECKING:
 GENERAL = "model.onnx"
 CPU = "model.cpu.onnx"
 INT8 = "model.int8.onnx"
-
-OWN_BUNDLE = Path("bundle")
-BOX = Path(__file__).parents[1] / "box"
-"""The bundle that comes with the package, for scoring before anything was trained."""
-
-
-def find_bundle() -> Path:
-    """The bundle of whoever names none: `./bundle` where there is one, else the model in the box."""
-    return OWN_BUNDLE if OWN_BUNDLE.exists() or not BOX.exists() else BOX
 
 
 class Prediction(NamedTuple):
@@ -63,24 +57,12 @@ class Scores:
     strongest: Sequence[Sequence[WordShare]] = ()
 
 
-@dataclass(frozen=True)
-class BatchLimits:
-    """When a batch is full: texts, and bytes it would hold with every text padded to its longest."""
-
-    texts: int
-    padded_bytes: int
-
-
-CPU_LIMITS = BatchLimits(texts=64, padded_bytes=1 << 19)
-ACCELERATOR_LIMITS = BatchLimits(texts=512, padded_bytes=1 << 22)
-
-
 class Scorer:
     """Scores texts with a bundle. Thread-safe; use it as a context manager or `close` it to end its threads.
 
     On the CPU provider, as many threads as cores (or `threads`) share one session whose operators run on one thread
-    each: that is faster than one batch at a time over all cores. Without a bundle it takes that of `find_bundle`. To
-    `explain` is to name as many of the strongest words of every text for its label, and as many against it; that takes
+    each: that is faster than one batch at a time over all cores. Without a bundle it takes that of `find_bundle`. With
+    `explain` every score names as many of the text's strongest words for its label, and as many against it; that takes
     the bundle's `model.explain.onnx`, on the CPU.
 
     In a child that was forked it opens its session anew when it is first used, which an accelerator does not allow:
@@ -105,7 +87,8 @@ class Scorer:
         self.identity = self.bundle.identity
         self.labels = self.bundle.specification.labels
         self.reference = bundle_reference(self.bundle)
-        self.explain = explain
+        self.explained_words = explain
+        self._explainer: Explainer | None = None
         if explain and provider == "auto":
             provider = "cpu"
         text_model = GENERAL if GENERAL in self.bundle.files else CPU
@@ -162,6 +145,15 @@ class Scorer:
     def score_frame(self, frame: Frame, column: str) -> Frame:
         """A pandas or polars frame with `prediction` and `confidence` behind its columns, as `with_answers` has it."""
         return with_answers(lambda texts: [(own.label, own.confidence) for own in self.score(texts)], frame, column)
+
+    def explain(self, text: str) -> Explanation:
+        """What each word of a text did to its label; a notebook shows it with its words coloured.
+
+        It takes the bundle's `model.explain.onnx`, on the CPU. Raises `UsageError` where the bundle has none, and as
+        `score` does.
+        """
+        self._explainer = self._explainer or Explainer(self.bundle)
+        return self._explainer.explain([text])[0]
 
     def __repr__(self) -> str:
         return f"<Scorer {self.name} on {self.provider}: {', '.join(self.labels)}>"
@@ -242,10 +234,10 @@ class Scorer:
         return explain_model(self.bundle).name
 
     def _run(self, session: "onnxruntime.InferenceSession", texts: list[str]) -> Scores:
-        names = ["probabilities", "tokens", "unknown", *(["words", "shares", "start"] if self.explain else [])]
+        names = ["probabilities", "tokens", "unknown", *(["words", "shares", "start"] if self.explained_words else [])]
         probabilities, tokens, unknown, *more = run_text(session, names, texts)
         best = probabilities.argmax(axis=1)
-        strongest = self._strongest(best, *more) if self.explain else ()
+        strongest = self._strongest(best, *more) if self.explained_words else ()
         return Scores(best, probabilities, tokens, unknown, strongest)
 
     def _strongest(
@@ -257,7 +249,7 @@ class Scorer:
     ) -> list[list[WordShare]]:
         _, own = label_shares(start, shares, best)
         return [
-            strongest_words(map(WordShare, filter(None, row), row_shares), self.explain)
+            strongest_words(map(WordShare, filter(None, row), row_shares), self.explained_words)
             for row, row_shares in zip(words.tolist(), own.tolist(), strict=True)
         ]
 
@@ -306,17 +298,3 @@ class PendingScores:
             strongest |= zip(batch, scores.strongest, strict=False)
         in_order = [strongest[index] for index in sorted(strongest)]
         return Scores(probabilities.argmax(axis=1), probabilities, tokens, unknown, in_order)
-
-
-def plan_batches(lengths: Sequence[int], limits: BatchLimits) -> list[list[int]]:
-    """Indices into `lengths` (bytes), shortest first, cut into batches within `limits`; a giant is alone in its own."""
-    batches: list[list[int]] = []
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (len(batch) == limits.texts or (len(batch) + 1) * lengths[index] > limits.padded_bytes):
-            batches.append(batch)
-            batch = []
-        batch.append(index)
-    if batch:
-        batches.append(batch)
-    return batches

@@ -7,7 +7,7 @@ from typing import Any
 
 from export.errors import ExportError
 from toolchain.errors import UsageError
-from toolchain.scoring.scorer import ACCELERATOR_LIMITS, CPU_LIMITS
+from toolchain.scoring.planning import ACCELERATOR_LIMITS, CPU_LIMITS
 from toolchain.serving.batching import Batcher
 from toolchain.serving.metrics import Metrics
 from toolchain.serving.model import Model, read_identity
