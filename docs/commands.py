@@ -4,7 +4,6 @@ Usage: python docs/commands.py     (tests/docs/test_docs.py fails while the page
 """
 
 import re
-from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from typer.main import get_command
 
 from toolchain.cli.app import app
+from toolchain.cli.help import panels
 
 PAGE = Path(__file__).with_name("commands.md")
 
@@ -33,7 +33,7 @@ def reference() -> str:
     group: Any = get_command(app)
     context = group.context_class(group, info_name="toolchain")
     commands = [section(context, name, command) for name, command in group.commands.items() if not command.hidden]
-    return "\n".join([INTRODUCTION, *tables(context, group.params), *commands])
+    return "\n".join([INTRODUCTION, *tables(group, context), *commands])
 
 
 def section(parent: Any, name: str, command: Any) -> str:
@@ -41,28 +41,20 @@ def section(parent: Any, name: str, command: Any) -> str:
     context = command.context_class(command, info_name=name, parent=parent)
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     paragraphs = [f"{paragraph(text)}\n" for text in command.help.split("\n\n")]
-    return "\n".join([f"## {name}\n", f"```\n{usage}\n```\n", *paragraphs, *tables(context, command.params)])
+    return "\n".join([f"## {name}\n", f"```\n{usage}\n```\n", *paragraphs, *tables(command, context)])
 
 
-def tables(context: Any, parameters: Iterable[Any]) -> list[str]:
+def tables(command: Any, context: Any) -> list[str]:
     """The arguments and options, a table for each panel of the help."""
-    panels: dict[str, list[str]] = {}
-    for parameter in parameters:
-        record = parameter.get_help_record(context)  # None where it is hidden
-        if record:
-            panel = parameter.rich_help_panel if isinstance(parameter.rich_help_panel, str) else ""
-            panels.setdefault(panel, []).append(row(*record))
     return [
-        "\n".join([*([f"**{panel}**\n"] if panel else []), "| option | meaning |", "|---|---|", *rows, ""])
-        for panel, rows in panels.items()
+        "\n".join([f"**{panel}**\n", "| option | meaning |", "|---|---|", *(row(*entry) for entry in entries), ""])
+        for panel, entries in panels(command, context).items()
     ]
 
 
-def row(names: str, help_text: str) -> str:
-    """`-o, --out <str>`, `Output file.  [default: out; required]` -> a row of a table."""
-    words, _, more = help_text.partition("  [")
-    meaning = cell(words) + (f" *{cell(more.removesuffix(']'))}*" if more else "")
-    return f"| <code>{cell(names)}</code> | {meaning} |"
+def row(names: str, meaning: str) -> str:
+    """`-o, --out FILE`, `Output file. Default: out.` -> a row of a table."""
+    return f"| <code>{cell(names)}</code> | {cell(meaning)} |"
 
 
 def paragraph(text: str) -> str:

@@ -170,7 +170,7 @@ def test_a_narrow_terminal_is_enough(reviews: Path, arguments: list[str | Path])
     terminal = Terminal("-m", "toolchain", *arguments, columns=40, cwd=reviews.parent)
     assert terminal.finish() == 0
     assert "Traceback" not in terminal.shown
-    lines = terminal.shown.split("Input:")[-1].splitlines()  # of the help, what stands behind the examples
+    lines = terminal.shown.split("Options:")[-1].splitlines()  # of the help, what stands behind the examples
     tables = [line for line in lines if "│" in line or "--help" in arguments]
     assert tables
     assert max(len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in tables) <= 40
@@ -291,6 +291,18 @@ def test_every_example_is_one_that_the_command_takes(
 def test_many_options_stand_in_panels(command: str) -> None:
     options = [each for each in COMMANDS[command].params if each.param_type_name == "option"]
     assert [option.name for option in options if not option.rich_help_panel] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_shows_what_people_need_and_no_types(run: Run, command: str) -> None:
+    _, shown, _ = run(command, "--help")
+    assert not re.search(r"<\w|\[default|\[required|\[x|x[<>]=|INTEGER", shown)
+    of_first = re.search(r"^Options:\n(.*?)(?:\n\n|\Z)", shown, re.MULTILINE | re.DOTALL)
+    assert of_first
+    names = re.findall(r"^  (?:-\w, )?(--[\w-]+)", of_first[1], re.MULTILINE)
+    assert len(names) <= 11  # ten, and --help
+    assert names[-1] == "--help"
+    assert ("More: " in shown) == (len(names) > 2)
 
 
 @pytest.mark.parametrize(

@@ -337,7 +337,7 @@ def test_a_value_in_a_config_is_checked_as_on_the_command_line(tmp_path: Path, l
     (tmp_path / "train.toml").write_text(line)
     result = train("--data", "sample", "--config", tmp_path / "train.toml", "--out", tmp_path / "snapshot")
     assert result.exit_code == 2
-    assert f"Invalid value for '--{line.split()[0]}'" in result.stderr
+    assert f"error: --{line.split()[0]}: " in result.stderr
     assert "Traceback" not in result.stderr
 
 

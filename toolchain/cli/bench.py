@@ -17,21 +17,22 @@ if TYPE_CHECKING:
 
 
 @options.reads_rows
+@options.shown_first("bundle", "data", "text_column", "rows", "rounds", "as_json")
 def bench(
     bundle: Annotated[Path | None, options.bundle(options.MODEL)] = None,
-    data: Annotated[str, options.data("Texts: sample, imdb, a folder or file.", options.INPUT)] = "sample",
+    data: Annotated[str, options.data("Texts: a file, an aclImdb folder, sample or imdb.", options.INPUT)] = "sample",
     text_column: Annotated[str | None, options.text_column(options.INPUT)] = None,
     reading: "ReadOptions" = options.READING,
     rows: Annotated[
-        int, typer.Option(min=1, help="The texts are repeated to this many rows.", rich_help_panel=options.RUN)
+        int, typer.Option(min=1, help="Number of rows. The texts are repeated.", rich_help_panel=options.RUN)
     ] = 5000,
     rounds: Annotated[
-        int, typer.Option(min=1, help="Every route takes a turn in each.", rich_help_panel=options.RUN)
+        int, typer.Option(min=1, help="Times that each way of scoring takes its turn.", rich_help_panel=options.RUN)
     ] = 3,
     quiet: options.Quiet = False,
     as_json: Annotated[bool, options.as_json("the figures")] = False,
 ) -> None:
-    """How fast a bundle scores here, from texts in memory, beside plain ONNX Runtime and the arithmetic limit.
+    """Measure how fast a model scores on this machine, beside plain ONNX Runtime and the arithmetic limit.
 
     Examples:
     toolchain bench

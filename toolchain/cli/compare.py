@@ -18,9 +18,10 @@ _SHOWN_CHANGES = 5
 
 
 @options.reads_rows
+@options.shown_first("out", "text_column", "label_column", "limit", "provider", "max_changed")
 def compare(
-    old: Annotated[Path, typer.Argument(help="Folder with the bundle that is in use.")],
-    new: Annotated[Path, typer.Argument(help="Folder with the bundle that is to replace it.")],
+    old: Annotated[Path, typer.Argument(help="Folder with the bundle in use.")],
+    new: Annotated[Path, typer.Argument(help="Folder with the bundle that would replace it.")],
     file: Annotated[str, typer.Argument(metavar="FILE", help="Reviews: a CSV, JSONL or Parquet file.")],
     text_column: Annotated[str | None, options.text_column(options.INPUT)] = None,
     reading: "ReadOptions" = options.READING,
@@ -30,7 +31,7 @@ def compare(
     ] = None,
     label_map: Annotated[str | None, options.label_map(options.INPUT)] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Compare on the first rows alone.", rich_help_panel=options.INPUT)
+        int | None, typer.Option(min=1, help="Compare only on the first N rows.", rich_help_panel=options.INPUT)
     ] = None,
     out: Annotated[
         str | None,
@@ -38,7 +39,7 @@ def compare(
             "--out",
             "-o",
             metavar="FILE.html",
-            help="Write the comparison as a page as well.",
+            help="Write the comparison as an HTML page too.",
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
@@ -49,18 +50,17 @@ def compare(
         str | None,
         typer.Option(
             metavar="SHARE",
-            help="Exit status 1 if more of the labels change: such as 1%.",
+            help="Fail (exit status 1) if more labels than this change: 1% or 0.01.",
             rich_help_panel=options.QUALITY,
         ),
     ] = None,
     quiet: options.Quiet = False,
     as_json: Annotated[bool, options.as_json("the comparison")] = False,
 ) -> None:
-    """What a new model would change: labels, probabilities, accuracy where labels are known, speed and size.
+    """Compare two models on the same reviews: which labels change, which is right, speed and size.
 
-    Both score the same reviews in turns; of fewer than 1,024 no speed is told. A label column adds accuracy, log-loss
-    and McNemar's test. The exit status is 1 where more rows than --max-rejects cannot be scored, or more labels than
-    --max-changed change.
+    Both models score the same reviews in turns. Fewer than 1,024 reviews tell no speed. A label column adds accuracy,
+    log-loss and McNemar's test.
 
     Examples:
     toolchain compare bundle candidate reviews.csv --max-changed 1%

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def doctor(as_json: Annotated[bool, options.as_json("the findings", None)] = False) -> None:
-    """What is installed, which providers really take a session, and what to install.
+    """Show what is installed, which providers really work, and what to install.
 
     Examples:
     toolchain doctor

@@ -15,10 +15,18 @@ if TYPE_CHECKING:
 
 
 @options.reads_rows
+@options.shown_first(
+    *("data", "text_column", "label_column", "label_map"),
+    *("snapshot", "bundle", "predictions", "mistakes", "reliability", "as_json"),
+)
 def evaluate(
     data: Annotated[
         str,
-        options.data("imdb, sample, an aclImdb folder, or a CSV/JSONL file with labels.", options.INPUT),
+        options.data(
+            "Labelled reviews: a CSV/JSONL file, an aclImdb folder, sample (comes with the package), or imdb (84 MB, "
+            "downloaded once).",
+            options.INPUT,
+        ),
     ],
     text_column: Annotated[str | None, options.text_column(options.INPUT)] = None,
     reading: "ReadOptions" = options.READING,
@@ -26,33 +34,39 @@ def evaluate(
     label_map: Annotated[str | None, options.label_map(options.INPUT)] = None,
     snapshot: Annotated[
         Path | None,
-        typer.Option(help="Evaluate PyTorch. Default: ./snapshot, where there is one.", rich_help_panel=options.MODEL),
+        typer.Option(
+            metavar="FOLDER",
+            help="Evaluate this snapshot, in PyTorch. Default: ./snapshot if it exists.",
+            rich_help_panel=options.MODEL,
+        ),
     ] = None,
     bundle: Annotated[
         Path | None,
         typer.Option(
-            help="Evaluate the exported model instead. Default: ./bundle, or the one in the box.",
+            metavar="FOLDER",
+            help="Evaluate this bundle instead. Default without a snapshot: ./bundle, else the model in the box.",
             rich_help_panel=options.MODEL,
         ),
     ] = None,
     provider: Annotated[str, options.provider(options.MODEL)] = "auto",
     predictions: Annotated[
-        str | None, typer.Option(help="Write every prediction to this CSV file.", rich_help_panel=options.OUTPUT)
+        str | None,
+        typer.Option(metavar="FILE.csv", help="Write every prediction to this file.", rich_help_panel=options.OUTPUT),
     ] = None,
     mistakes: Annotated[
-        int, typer.Option(min=0, help="Show this many of the worst mistakes.", rich_help_panel=options.OUTPUT)
+        int, typer.Option(min=0, help="Number of worst mistakes to show.", rich_help_panel=options.OUTPUT)
     ] = 5,
     reliability: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE.png", help="Draw accuracy by confidence to this file.", rich_help_panel=options.OUTPUT
+            metavar="FILE.png", help="Draw accuracy against confidence into this file.", rich_help_panel=options.OUTPUT
         ),
     ] = None,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     as_json: Annotated[bool, options.as_json("the result")] = False,
 ) -> None:
-    """How good a snapshot or a bundle is on labelled reviews: loss, every class, calibration, the worst mistakes.
+    """Measure a model on labelled reviews: accuracy, loss, each label, calibration, the worst mistakes.
 
     Examples:
     toolchain evaluate --data reviews.csv --mistakes 20

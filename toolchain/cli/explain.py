@@ -10,7 +10,9 @@ from toolchain.cli.terminal import escape, print_json, say
 
 
 def explain(
-    texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Reviews; - is one from standard input.")],
+    texts: Annotated[
+        list[str], typer.Argument(metavar="TEXT", help="Texts, each in quotes. - reads one from standard input.")
+    ],
     encoding: options.Encoding = None,
     bundle: Annotated[
         Path | None,
@@ -19,10 +21,10 @@ def explain(
     quiet: options.Quiet = False,
     as_json: Annotated[bool, options.as_json("a list of explanations")] = False,
 ) -> None:
-    """What each word of a review did to its label, as the change of the label's log-odds.
+    """Show what each word of a text says for or against its label.
 
-    Where the terminal has colours the review is shown with its words coloured; elsewhere, and with NO_COLOR, the words
-    are listed with their shares.
+    A terminal with colours shows the words coloured. Elsewhere, and with NO_COLOR, they are listed with their shares:
+    the change of the label's log-odds.
 
     Examples:
     toolchain explain "I expected a dull film but got a lively one."

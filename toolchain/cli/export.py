@@ -22,15 +22,16 @@ def _complete_format(incomplete: str) -> list[str]:
 
 
 @options.reads_rows
+@options.shown_first("snapshot", "format", "precision", "data", "out")
 def export(
-    snapshot: Annotated[Path, typer.Option(help="Folder with the snapshot.", rich_help_panel=options.MODEL)] = Path(
-        "snapshot"
-    ),
+    snapshot: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder with the snapshot.", rich_help_panel=options.MODEL)
+    ] = Path("snapshot"),
     format: Annotated[
         list[str],
         typer.Option(
             autocompletion=_complete_format,
-            help="onnx, onnx-cpu, onnx-explain, torchscript, onnx-ids, pt2, or all (but pt2); may be repeated.",
+            help="onnx, onnx-cpu, onnx-explain, torchscript, onnx-ids, pt2, or all (without pt2). May be repeated.",
             rich_help_panel=options.MODEL,
         ),
     ] = ["all"],  # noqa: B006
@@ -38,7 +39,8 @@ def export(
         str,
         typer.Option(
             autocompletion=options.completing("fp32", "int8"),
-            help="fp32, or int8 to add model.int8.onnx for the CPU.",
+            metavar="fp32|int8",
+            help="int8 adds model.int8.onnx, faster on the CPU.",
             rich_help_panel=options.MODEL,
         ),
     ] = "fp32",
@@ -46,19 +48,19 @@ def export(
         bool,
         typer.Option(
             "--shrink",
-            help="Small ONNX files: a shorter vocabulary, the embedding in bytes.",
+            help="Make the ONNX files small: fewer words, an embedding of bytes.",
             rich_help_panel=options.MODEL,
         ),
     ] = False,
     vocabulary: Annotated[
         int | None,
         typer.Option(
-            min=3, help="Most frequent entries that --shrink keeps. Default: 30,000.", rich_help_panel=options.MODEL
+            min=3, help="With --shrink: keep the N most frequent words. Default: 30,000.", rich_help_panel=options.MODEL
         ),
     ] = None,
     data: Annotated[
         str,
-        options.data("Real text for the proof: sample, imdb, a folder or file.", options.QUALITY),
+        options.data("Texts for the proof: a file, an aclImdb folder, sample or imdb.", options.QUALITY),
     ] = "sample",
     text_column: Annotated[str | None, options.text_column(options.QUALITY)] = None,
     reading: "ReadOptions" = options.READING,
@@ -66,17 +68,22 @@ def export(
         bool,
         typer.Option(
             "--force",
-            help="Publish an int8 form or a shrunk model that changes too many labels.",
+            help="Publish an int8 or shrunk model even if it changes too many labels.",
             rich_help_panel=options.QUALITY,
         ),
     ] = False,
     out: Annotated[
-        Path, typer.Option(help="Folder for the bundle; an earlier bundle is replaced.", rich_help_panel=options.OUTPUT)
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder for the bundle. An earlier bundle is replaced.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = Path("bundle"),
     quiet: options.Quiet = False,
     as_json: Annotated[bool, options.as_json("the manifest of the bundle")] = False,
 ) -> None:
-    """Export a snapshot to a bundle, proven equal to PyTorch before it is published.
+    """Export a snapshot as a bundle of ONNX and TorchScript files, proven equal to PyTorch.
 
     Examples:
     toolchain export

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 from toolchain.cli.terminal import fail
 
 _WIDEST, _NAMES = 110, 30  # columns of the help, and of the names of options in it
+_PLAINLY = {"greater than or equal to": "at least", "less than or equal to": "at most"}
 _WrongUse: Any = typer.BadParameter.__base__  # Click's UsageError: Typer has a copy of Click without a public name
 
 
@@ -43,17 +45,76 @@ class _PlainHelp:
                 formatter.write_text(text)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """The arguments, then a section a panel of options, in the order of the signature."""
-        panels: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):  # type: ignore[attr-defined]
-            record = parameter.get_help_record(ctx)  # None where it is hidden
-            if record:
-                usual = "Arguments" if parameter.param_type_name == "argument" else "Options"
-                panel = parameter.rich_help_panel
-                panels.setdefault(panel if isinstance(panel, str) else usual, []).append(record)
-        for panel, records in panels.items():
+        """The arguments, then a section a panel of options."""
+        for panel, entries in panels(self, ctx).items():
             with formatter.section(panel):
-                formatter.write_dl(records, col_max=min(_NAMES, formatter.width // 3))
+                formatter.write_dl(entries, col_max=min(_NAMES, formatter.width // 3))
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """`[OPTIONS] FILE [TEXT]...`: what may be left out stands in brackets."""
+        arguments = [each for each in self.params if each.param_type_name == "argument"]  # type: ignore[attr-defined]
+        names = [_value(each) if each.required else f"[{_value(each)}]" for each in arguments]
+        return ["[OPTIONS]", *(name + "..." * (each.nargs < 0) for name, each in zip(names, arguments, strict=True))]
+
+
+def panels(command: Any, context: Any) -> dict[str, list[tuple[str, str]]]:
+    """The help of a command: a panel -> what stands in it, each an entry's names and meaning.
+
+    Where the command says what is shown first (`toolchain.cli.options.shown_first`), that follows the arguments, and
+    the other panels follow as `More: …`.
+    """
+    first: Sequence[str] = getattr(command.callback, "shown_first", ())
+    parameters = command.get_params(context)
+    parameters.sort(key=lambda each: first.index(each.name) if each.name in first else len(first))
+    found: dict[str, list[tuple[str, str]]] = {}
+    for parameter in sorted(parameters, key=lambda each: each.param_type_name != "argument"):
+        if entry := _entry(parameter, context):
+            found.setdefault(_panel(parameter, first), []).append(entry)
+    return found
+
+
+def _panel(parameter: Any, first: Sequence[str]) -> str:
+    panel = parameter.rich_help_panel
+    if parameter.param_type_name == "argument":
+        return "Arguments"
+    if not isinstance(panel, str) or parameter.name in first:
+        return "Options"
+    return f"More: {panel.lower()}" if first else panel
+
+
+def _entry(parameter: Any, context: Any) -> tuple[str, str] | None:
+    """`--out FILE`, and what it means; None where it is hidden.
+
+    Typer shows a type and, in brackets, facts (`[default: 5; x>=0]`). Here a value has a name, and the default is a
+    sentence.
+    """
+    record = parameter.get_help_record(context)
+    if record is None:
+        return None
+    meaning, _, facts = record[1].partition("  [")
+    sentences = [meaning]
+    for fact in facts.removesuffix("]").split("; "):
+        name, _, value = fact.partition(": ")
+        if name == "default":
+            sentences.append(f"Default: {value}.")
+        elif name == "required" and parameter.param_type_name == "option":
+            sentences.append("Required.")
+    if parameter.param_type_name == "argument":
+        return _value(parameter), " ".join(sentences)
+    names = ", ".join(sorted(parameter.opts, key=len)) + "".join(f" / {other}" for other in parameter.secondary_opts)
+    return names if parameter.is_flag else f"{names} {_value(parameter, record[0])}", " ".join(sentences)
+
+
+def _value(parameter: Any, shown: str = "") -> str:
+    """What stands for the value in the help: the name it was given, its choices, N for a number; else the option's last
+    word."""
+    if parameter.metavar:
+        return str(parameter.metavar)
+    if choices := re.search(r"[<\[]([\w-]+(?:\|[\w-]+)+)[>\]]", shown):
+        return choices[1]
+    if re.search(r"<(int|float)|INTEGER|FLOAT", shown):
+        return "N"
+    return str(parameter.name).rpartition("_")[2].upper()
 
 
 class Command(_PlainHelp, TyperCommand):
@@ -86,9 +147,24 @@ class Group(_PlainHelp, TyperGroup):
                 typer.echo(message, err=True)
             else:
                 where = "" if error.ctx is None else f"; see {error.ctx.command_path} --help"
-                fail(message.rstrip(".") + where)
+                fail(_wrong_use(error, message).rstrip(".") + where)
             sys.exit(error.exit_code)
         except typer.Abort:
             fail("aborted")
             sys.exit(1)
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _wrong_use(error: Any, message: str) -> str:
+    """An error that Click found, in the way of our own: first what it is about."""
+    parameter = getattr(error, "param", None)
+    if parameter is None:
+        return message[:1].lower() + message[1:]
+    option = parameter.param_type_name == "option"
+    name = max(parameter.opts, key=len) if option else _value(parameter)
+    if not error.message:
+        return f"{name} is missing: {parameter.help}"
+    found = error.message.removeprefix("Value error, ").replace("Input should be", "expected")
+    for said, plain in _PLAINLY.items():
+        found = found.replace(said, plain)
+    return f"{name}: {found.partition(', unable')[0]}"

@@ -20,17 +20,19 @@ if TYPE_CHECKING:
 
 
 @options.reads_rows
+@options.shown_first("state_dict", "vocab", "labels", "tokenizer", "sample", "out")
 def import_(
     state_dict: Annotated[
         Path,
         typer.Option(
-            help="What the notebook's torch.save(model.state_dict(), …) wrote.", rich_help_panel=options.INPUT
+            metavar="FILE", help="What torch.save(model.state_dict(), …) wrote.", rich_help_panel=options.INPUT
         ),
     ],
     vocab: Annotated[
         Path,
         typer.Option(
-            help="TEXT.vocab.itos: a word a line, a JSON list, or a JSON object {word: id}.",
+            metavar="FILE",
+            help="The words of TEXT.vocab.itos: one on each line, a JSON list, or a JSON object {word: id}.",
             rich_help_panel=options.INPUT,
         ),
     ],
@@ -38,29 +40,28 @@ def import_(
         str,
         typer.Option(
             metavar="NAME,…",
-            help="The classes in the order of the outputs. The notebook's are those of LABEL.vocab.itos[1:], by "
-            "frequency: print it, do not guess.",
+            help="The labels in the order of the model's outputs. In the notebook: print(LABEL.vocab.itos[1:]).",
             rich_help_panel=options.INPUT,
         ),
     ],
     tokenizer: Annotated[
         options.Tokenizer,
         typer.Option(
-            help="What the notebook cut its texts with; attached is str.split. --sample tells which fits.",
+            help="How the notebook cut text into tokens; attached is str.split. --sample shows which one fits.",
             rich_help_panel=options.INPUT,
         ),
     ] = "attached",
     nonlinearity: Annotated[
         Literal["tanh", "relu"] | None,
         typer.Option(
-            help="Of an RNN or RNNCell: what its nonlinearity= says, which the tensors do not tell. Default: tanh.",
+            help="The nonlinearity of an RNN or RNNCell. The file does not tell it. Default: tanh.",
             rich_help_panel=options.INPUT,
         ),
     ] = None,
     sample: Annotated[
         str | None,
         options.data(
-            "Own texts, best with labels, that show whether the import fits: sample, imdb, a folder or file.",
+            "Texts to check the import with, best with labels: a file, an aclImdb folder, sample or imdb.",
             options.QUALITY,
         ),
     ] = None,
@@ -68,16 +69,14 @@ def import_(
     label_column: Annotated[str | None, options.true_label_column(options.QUALITY)] = None,
     label_map: Annotated[str | None, options.label_map(options.QUALITY)] = None,
     reading: "ReadOptions" = options.READING,
-    out: Annotated[Path, typer.Option(help="Folder for the snapshot.", rich_help_panel=options.OUTPUT)] = Path(
-        "snapshot"
-    ),
+    out: Annotated[Path, options.snapshot_folder(options.OUTPUT)] = Path("snapshot"),
     overwrite: Annotated[bool, options.overwrite_snapshot(options.OUTPUT)] = False,
     quiet: options.Quiet = False,
-    as_json: Annotated[bool, options.as_json("what was read, and the measures,")] = False,
+    as_json: Annotated[bool, options.as_json("what was read and measured")] = False,
 ) -> None:
-    """Turn the state_dict of a notebook (GRU, RNN or RNNCell with one or more Linear) into a snapshot to export.
+    """Make a snapshot from the state_dict of a notebook: a GRU, RNN or RNNCell with one or more Linear layers.
 
-    Names, prefixes such as module., and a checkpoint around the state_dict do not matter: the shapes tell what is what.
+    The names of the tensors do not matter, nor a prefix such as module. or a checkpoint around them: their shapes tell.
 
     Examples:
     toolchain import --state-dict model.pt --vocab vocab.txt --labels neg,pos

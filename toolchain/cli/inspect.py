@@ -18,7 +18,7 @@ def inspect(
     bundle: Annotated[Path, typer.Argument(help="Folder with the bundle.")] = Path("bundle"),
     as_json: Annotated[bool, options.as_json("the manifest", None)] = False,
 ) -> None:
-    """What a bundle is: model, metrics, parity, files. Checks every digest.
+    """Show what a bundle holds: model, metrics, proof, files. Checks the digest of every file.
 
     Examples:
     toolchain inspect bundle

@@ -36,7 +36,7 @@ Quiet = Annotated[
         "-q",
         callback=be_quiet,
         is_eager=True,
-        help="Say nothing on stderr but warnings and errors.",
+        help="Print warnings and errors only.",
         rich_help_panel=RUN,
     ),
 ]
@@ -44,21 +44,33 @@ Quiet = Annotated[
 Overwrite = Annotated[
     bool,
     typer.Option(
-        "--overwrite", help="Replace a file that toolchain did not write as it is now.", rich_help_panel=OUTPUT
+        "--overwrite",
+        help="Replace a file that toolchain did not write, or that was changed since.",
+        rich_help_panel=OUTPUT,
     ),
 ]
+
+
+def snapshot_folder(panel: str) -> Any:
+    """`--out` of the commands that write a snapshot."""
+    return typer.Option(metavar="FOLDER", help="Folder for the snapshot.", rich_help_panel=panel)
 
 
 def overwrite_snapshot(panel: str) -> Any:
     """`--overwrite` of the commands that write a snapshot."""
     return typer.Option(
-        "--overwrite", help="Replace an earlier snapshot instead of keeping it in OUT.previous.", rich_help_panel=panel
+        "--overwrite",
+        help="Replace an earlier snapshot. Without it, that is kept in OUT.previous.",
+        rich_help_panel=panel,
     )
 
 
 Encoding = Annotated[
     str | None,
-    typer.Option(help="Of the input, such as cp1252. Default: UTF-8, or what its mark says.", rich_help_panel=INPUT),
+    typer.Option(
+        help="Encoding of the input, such as cp1252. Default: UTF-8, or what its byte order mark says.",
+        rich_help_panel=INPUT,
+    ),
 ]
 
 READ_BY: Mapping[str, tuple[Any, Any]] = {
@@ -67,7 +79,8 @@ READ_BY: Mapping[str, tuple[Any, Any]] = {
         Annotated[
             str | None,
             typer.Option(
-                help="Of a CSV: a character, tab, or a code such as '\\x01'. Default: found out.", rich_help_panel=INPUT
+                help="Separator in a CSV: a character, tab, or a code such as '\\x01'. Default: detected.",
+                rich_help_panel=INPUT,
             ),
         ],
         None,
@@ -75,14 +88,20 @@ READ_BY: Mapping[str, tuple[Any, Any]] = {
     "quoting": (
         Annotated[
             Literal["auto", "minimal", "none"],
-            typer.Option(help="Whether quotes in a CSV quote, or are plain characters: none.", rich_help_panel=INPUT),
+            typer.Option(
+                help="Quotes in a CSV: minimal, a field may stand in quotes; none, quotes are plain characters.",
+                rich_help_panel=INPUT,
+            ),
         ],
         "auto",
     ),
     "escape": (
         Annotated[
             Literal["auto", "double", "backslash"],
-            typer.Option(help="What makes a quote in a quoted field of a CSV one of its text.", rich_help_panel=INPUT),
+            typer.Option(
+                help='How a quoted field of a CSV writes a quote: double, as two quotes; backslash, as \\".',
+                rich_help_panel=INPUT,
+            ),
         ],
         "auto",
     ),
@@ -91,7 +110,7 @@ READ_BY: Mapping[str, tuple[Any, Any]] = {
             bool,
             typer.Option(
                 "--no-header",
-                help="Line 1 of a CSV is a row; its columns are named by number: --text-column 2.",
+                help="The CSV has no header: line 1 is a row. Name columns by number: --text-column 2.",
                 rich_help_panel=INPUT,
             ),
         ],
@@ -100,21 +119,25 @@ READ_BY: Mapping[str, tuple[Any, Any]] = {
     "skip_lines": (
         Annotated[
             int | None,
-            typer.Option(min=0, help="Lines of title above the header. Default: found out.", rich_help_panel=INPUT),
+            typer.Option(
+                min=0, help="Skip this many lines above the header. Default: detected.", rich_help_panel=INPUT
+            ),
         ],
         None,
     ),
     "comment": (
         Annotated[
             str | None,
-            typer.Option(metavar="MARK", help="Lines of a CSV that begin with it are no rows.", rich_help_panel=INPUT),
+            typer.Option(
+                metavar="MARK", help="Skip lines of a CSV that begin with MARK, such as #.", rich_help_panel=INPUT
+            ),
         ],
         None,
     ),
     "sheet": (
         Annotated[
             str | None,
-            typer.Option(metavar="NAME", help="Of an Excel workbook. Default: the first.", rich_help_panel=INPUT),
+            typer.Option(metavar="NAME", help="Sheet of an Excel workbook. Default: the first.", rich_help_panel=INPUT),
         ],
         None,
     ),
@@ -123,6 +146,16 @@ READ_BY: Mapping[str, tuple[Any, Any]] = {
 
 READING: "ReadOptions" = cast(Any, None)
 """The default of a command's parameter `reading`, which stands for the options that `reads_rows` puts there."""
+
+
+def shown_first(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A command with many options: those by these names come first in its help, the others under More."""
+
+    def mark(command: Callable[..., None]) -> Callable[..., None]:
+        command.shown_first = names  # type: ignore[attr-defined]
+        return command
+
+    return mark
 
 
 def reads_rows(command: Callable[..., None]) -> Callable[..., None]:
@@ -182,20 +215,22 @@ def data(what: str, panel: str | None = None) -> Any:
 def text_column(panel: str | None = None) -> Any:
     """`--text-column`."""
     return typer.Option(
-        help="Column or field with the text. Default: found by name (text, review, content, body …).",
+        help="Column with the text. Default: found by name (text, review, content, body …).",
         rich_help_panel=panel,
     )
 
 
 def label_column(panel: str | None = None) -> Any:
     """`--label-column`, where labels are needed."""
-    return typer.Option(help="Column or field with the label.", rich_help_panel=panel)
+    return typer.Option(
+        help="Column with the label. Default: found by name (label, sentiment, class …).", rich_help_panel=panel
+    )
 
 
 def true_label_column(panel: str | None = None) -> Any:
     """`--label-column`, where labels are welcome."""
     return typer.Option(
-        help="Column or field with the true label. Default: found by name (label, class …).", rich_help_panel=panel
+        help="Column with the true label. Default: found by name (label, sentiment, class …).", rich_help_panel=panel
     )
 
 
@@ -203,7 +238,7 @@ def label_map(panel: str | None = None) -> Any:
     """`--label-map`."""
     return typer.Option(
         metavar="VALUE=LABEL,…",
-        help="The file's labels by the model's names: 1=pos,0=neg or 4,5=pos,1-2=neg,3= (3 is left out).",
+        help="Rename the file's labels: 1=pos,0=neg, or for stars 4,5=pos,1-2=neg,3= (rows with 3 are left out).",
         rich_help_panel=panel,
     )
 
@@ -211,21 +246,25 @@ def label_map(panel: str | None = None) -> Any:
 def max_rejects(panel: str | None = None) -> Any:
     """`--max-rejects`."""
     return typer.Option(
-        help="Exit status 1 if more of the rows cannot be scored: a share such as 10%.", rich_help_panel=panel
+        metavar="SHARE",
+        help="Fail (exit status 1) if more rows than this cannot be scored: 10% or 0.1.",
+        rich_help_panel=panel,
     )
 
 
 def bundle(panel: str | None = None) -> Any:
     """`--bundle`, where there is a model to fall back on."""
     return typer.Option(
-        help="The model. Default: ./bundle, or the one in the box where there is none.", rich_help_panel=panel
+        metavar="FOLDER",
+        help="Folder with the model. Default: ./bundle if it exists, else the model in the box.",
+        rich_help_panel=panel,
     )
 
 
 def provider(panel: str | None = None) -> Any:
     """`--provider`."""
     return typer.Option(
-        help="ONNX Runtime provider: auto, cpu, cuda, or any other that is installed.",
+        help="Where to run: auto, cpu, cuda, or another provider of ONNX Runtime that is installed.",
         autocompletion=_complete_provider,
         rich_help_panel=panel,
     )

@@ -14,17 +14,22 @@ from toolchain.errors import UsageError
 def predict(
     texts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TEXT]...", help="Texts in quotes. Without one, a text a line of standard input."),
+        typer.Argument(
+            metavar="TEXT", help="Texts, each in quotes. Without one, every line of standard input is a text."
+        ),
     ] = None,
     encoding: options.Encoding = None,
     bundle: Annotated[Path | None, options.bundle(options.MODEL)] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show what each word did to the label.", rich_help_panel=options.OUTPUT)
+        bool,
+        typer.Option(
+            "--explain", help="Show what each word says for or against the label.", rich_help_panel=options.OUTPUT
+        ),
     ] = False,
     quiet: options.Quiet = False,
     as_json: Annotated[bool, options.as_json("a list of predictions")] = False,
 ) -> None:
-    """Print the label of a text and its probability. Several texts get a line each.
+    """Print the label of a text and its probability.
 
     Examples:
     toolchain predict "I loved this film."

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 
 @options.reads_rows
+@options.shown_first("out", "text_column", "label_column", "bundle", "overwrite")
 def report(
-    file: Annotated[Path, typer.Argument(help="What toolchain score has written.")],
+    file: Annotated[Path, typer.Argument(help="A file that toolchain score wrote.")],
     text_column: Annotated[str | None, options.text_column(options.INPUT)] = None,
     reading: "ReadOptions" = options.READING,
     label_column: Annotated[
@@ -25,25 +26,29 @@ def report(
     bundle: Annotated[
         Path | None,
         typer.Option(
-            help="The model that scored it. Default: the one that the file's record names; without one ./bundle, else "
-            "the model in the box.",
+            metavar="FOLDER",
+            help="The model that scored the file. Default: the one in the file's record, else ./bundle, else the "
+            "model in the box.",
             rich_help_panel=options.MODEL,
         ),
     ] = None,
     summary: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.json", help="What score --summary wrote of the run.", rich_help_panel=options.MODEL),
+        typer.Option(metavar="FILE.json", help="The file that score --summary wrote.", rich_help_panel=options.MODEL),
     ] = None,
     out: Annotated[
-        str, typer.Option("--out", "-o", help="The page, or a folder for it.", rich_help_panel=options.OUTPUT)
+        str,
+        typer.Option(
+            "--out", "-o", metavar="FILE.html", help="The page, or a folder for it.", rich_help_panel=options.OUTPUT
+        ),
     ] = "report.html",
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """What was scored, how sure and how right the answers are, as one HTML page that loads nothing.
+    """Write one HTML page about a scored file: labels, confidence, accuracy, mistakes. It loads nothing.
 
-    Distributions, unknown words, drift and, where labels are known, confusion, ROC and reliability; the worst mistakes
-    with their words coloured, and a table of the rows to filter and sort.
+    With distributions, unknown words and drift, and a table of the rows to filter and sort. Known labels add a
+    confusion matrix, ROC and reliability curves, and the worst mistakes with their words coloured.
 
     Example: toolchain report reviews.scored.csv -o report.html
     """

@@ -21,15 +21,22 @@ if TYPE_CHECKING:
 
 
 @options.reads_rows
+@options.shown_first(
+    *("out", "text_column", "bundle", "probabilities", "explain", "min_confidence", "label_column"),
+    *("precision", "provider", "dry_run"),
+)
 def score(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT", help="CSV, JSONL or Parquet files, or folders of them; - is standard input."),
+        typer.Argument(
+            metavar="INPUT",
+            help="Files to score: CSV, JSONL, Excel or Parquet, or folders of them. - is standard input.",
+        ),
     ],
     text_column: Annotated[str | None, options.text_column(options.INPUT)] = None,
     reading: "ReadOptions" = options.READING,
     max_row_bytes: Annotated[
-        int, typer.Option(min=1024, help="Longer rows are rejected.", rich_help_panel=options.INPUT)
+        int, typer.Option(min=1024, help="Reject rows that are longer.", rich_help_panel=options.INPUT)
     ] = options.MAX_ROW_BYTES,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Score only the first rows of each input.", rich_help_panel=options.INPUT)
@@ -39,17 +46,23 @@ def score(
         typer.Option(
             "--out",
             "-o",
-            help="Output file, a folder for several inputs, or - for stdout.",
+            metavar="FILE",
+            help="Output file; a folder for several inputs; - for standard output. Default: INPUT.scored.csv.",
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Add a field a class: p_LABEL.", rich_help_panel=options.OUTPUT)
+        bool,
+        typer.Option(
+            "--probabilities",
+            help="Add a column p_LABEL with the probability of each label.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = False,
     min_confidence: Annotated[
         float | None,
         typer.Option(
-            help="Add a field abstain: true where the confidence is below this, from 0 to 1.",
+            help="Add a column abstain: true where the confidence is below N. N is from 0 to 1, such as 0.6.",
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
@@ -58,27 +71,32 @@ def score(
         typer.Option(
             min=0,
             metavar="K",
-            help="Add a field explanation: the K words that moved the score most for the label, and K against it. "
-            "Costs speed; CPU only.",
+            show_default=False,
+            help="Add a column explanation with the K words that speak most for the label, and K against it. Slower; "
+            "CPU only.",
             rich_help_panel=options.OUTPUT,
         ),
     ] = 0,
     keep: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME,…", help="Keep only these columns; may be repeated.", rich_help_panel=options.OUTPUT
+            metavar="NAME,…",
+            help="Keep only these columns of the input. May be repeated.",
+            rich_help_panel=options.OUTPUT,
         ),
     ] = None,
     drop: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME,…", help="Leave these columns out; may be repeated.", rich_help_panel=options.OUTPUT
+            metavar="NAME,…",
+            help="Leave these columns of the input out. May be repeated.",
+            rich_help_panel=options.OUTPUT,
         ),
     ] = None,
     id_column: Annotated[
         str | None,
         typer.Option(
-            help="Keep this column alone (and those of --keep), and name rejected rows by it.",
+            help="Keep only this column (and those of --keep). Rejected rows carry it too.",
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
@@ -90,82 +108,103 @@ def score(
         str,
         typer.Option(
             autocompletion=options.completing("fp32", "int8"),
-            help="fp32, or int8: faster, nearly the same; CPU only.",
+            metavar="fp32|int8",
+            help="int8 is faster, with nearly the same answers. CPU only; the bundle must hold it.",
             rich_help_panel=options.MODEL,
         ),
     ] = "fp32",
     provider: Annotated[str, options.provider(options.MODEL)] = "auto",
     provider_option: Annotated[
         list[str] | None,
-        typer.Option(help="key=value for the provider; may be repeated.", rich_help_panel=options.MODEL),
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="An option of the provider itself. May be repeated.",
+            rich_help_panel=options.MODEL,
+        ),
     ] = None,
-    device_id: Annotated[int | None, typer.Option(min=0, help="Which GPU.", rich_help_panel=options.MODEL)] = None,
+    device_id: Annotated[
+        int | None, typer.Option(min=0, help="Number of the GPU.", rich_help_panel=options.MODEL)
+    ] = None,
     label_column: Annotated[
         str | None,
         typer.Option(
-            help="Column with the true label: adds accuracy and more to the summary.", rich_help_panel=options.QUALITY
+            help="Column with the true label. Adds accuracy and a confusion matrix to the summary.",
+            rich_help_panel=options.QUALITY,
         ),
     ] = None,
     label_map: Annotated[str | None, options.label_map(options.QUALITY)] = None,
     on_error: Annotated[
         Literal["reject", "fail"],
-        typer.Option(help="A row that cannot be scored: set it aside, or stop.", rich_help_panel=options.QUALITY),
+        typer.Option(
+            help="What to do with a row that cannot be scored: put it into the file of rejects, or stop.",
+            rich_help_panel=options.QUALITY,
+        ),
     ] = "reject",
     max_rejects: Annotated[str, options.max_rejects(options.QUALITY)] = "10%",
     dry_run: Annotated[
         bool,
         typer.Option(
             "--dry-run",
-            help="Show what would be read, and the first predictions; write nothing.",
+            help="Show what would be read and the first predictions. Write nothing.",
             rich_help_panel=options.RUN,
         ),
     ] = False,
     resume: Annotated[
-        bool, typer.Option(help="Continue an interrupted run of the same job.", rich_help_panel=options.RUN)
+        bool,
+        typer.Option(help="Continue an interrupted run of the same job, or start over.", rich_help_panel=options.RUN),
     ] = True,
     overwrite: options.Overwrite = False,
     summary_file: Annotated[
         str | None,
         typer.Option(
-            "--summary", metavar="FILE", help="Write the summaries to this JSON file.", rich_help_panel=options.RUN
+            "--summary",
+            metavar="FILE",
+            help="Write a summary of each input to this JSON file.",
+            rich_help_panel=options.RUN,
         ),
     ] = None,
     engine: Annotated[
         Literal["local", "ray"],
         typer.Option(
-            help="This process, or the workers of a Ray cluster (the extra ray).", rich_help_panel=options.CLUSTER
+            help="local: this machine. ray: a Ray cluster (needs the extra ray).", rich_help_panel=options.CLUSTER
         ),
     ] = "local",
     address: Annotated[
         str | None,
         typer.Option(
-            help="auto, ray://HOST:10001, HOST:6379, or local for one on this machine. Default: the running one, else "
-            "local.",
+            help="Address of the Ray cluster: auto, HOST:6379 or ray://HOST:10001; local starts one here. Default: the "
+            "running one, else local.",
             rich_help_panel=options.CLUSTER,
         ),
     ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, help="One core each. Default: as many as there is room for.", rich_help_panel=options.CLUSTER
+            min=1,
+            help="Workers of one core each. Default: as many as the cluster has cores for.",
+            rich_help_panel=options.CLUSTER,
         ),
     ] = None,
     gpus_per_worker: Annotated[
-        float, typer.Option(min=0, help="GPUs a worker, such as 1 or 0.5.", rich_help_panel=options.CLUSTER)
+        float,
+        typer.Option(
+            min=0, show_default=False, help="GPUs for each worker, such as 1 or 0.5.", rich_help_panel=options.CLUSTER
+        ),
     ] = 0,
     merge: Annotated[
         bool,
-        typer.Option("--merge", help="Write one file, not a folder OUTPUT.shards.", rich_help_panel=options.CLUSTER),
+        typer.Option(
+            "--merge", help="Write one file instead of a folder OUTPUT.shards.", rich_help_panel=options.CLUSTER
+        ),
     ] = False,
     quiet: options.Quiet = False,
-    as_json: Annotated[bool, options.as_json("the summaries")] = False,
+    as_json: Annotated[bool, options.as_json("a summary of each input")] = False,
 ) -> None:
-    """Score review files: the rows as they are, with `prediction` and `confidence` behind them.
+    """Score files of reviews: every row as it was, with the columns `prediction` and `confidence` added.
 
-    reviews.csv becomes reviews.scored.csv; rows that cannot be scored go to reviews.csv.rejected.jsonl. A run that was
-    killed continues when it is started again. What a file is (packed, a CSV and its dialect, JSON, Excel, Parquet) is
-    found out and said. A name that ends in .gz, .bz2, .xz or .zst is written packed. A Parquet file becomes one, its
-    columns and types untouched.
+    reviews.csv becomes reviews.scored.csv. Rows without a text go to reviews.csv.rejected.jsonl. A run that was stopped
+    continues when you start it again. The format is detected: CSV of any dialect, JSON, Excel, Parquet, compressed or
+    not. An output named .gz, .bz2, .xz or .zst is compressed. Parquet stays Parquet, with its columns and types.
 
     Examples:
     toolchain score reviews.csv

@@ -14,25 +14,28 @@ LIMITS = "Limits"
 def serve(
     bundle: Annotated[
         Path | None,
-        typer.Argument(help="Folder with the bundle. Default: ./bundle, or the model in the box.", show_default=False),
+        typer.Argument(
+            help="Folder with the model. Default: ./bundle if it exists, else the model in the box.", show_default=False
+        ),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 for all.", rich_help_panel=options.RUN)
+        str, typer.Option(help="Address to listen on. 0.0.0.0 is every network.", rich_help_panel=options.RUN)
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port; 0 for any that is free.", rich_help_panel=options.RUN)
+        int,
+        typer.Option(
+            min=0, max=65535, help="Port to listen on. 0 takes one that is free.", rich_help_panel=options.RUN
+        ),
     ] = 8000,
     workers: Annotated[
         int,
-        typer.Option(
-            min=1, max=256, help="Processes, which share the cores between them.", rich_help_panel=options.RUN
-        ),
+        typer.Option(min=1, max=256, help="Processes. They share the cores.", rich_help_panel=options.RUN),
     ] = 1,
     watch: Annotated[
         bool,
         typer.Option(
             "--watch",
-            help="Take over a new bundle within seconds. Without it: on SIGHUP.",
+            help="Load a new bundle as soon as it is there. Without it: on SIGHUP.",
             rich_help_panel=options.MODEL,
         ),
     ] = False,
@@ -41,26 +44,34 @@ def serve(
         str,
         typer.Option(
             autocompletion=options.completing("fp32", "int8"),
-            help="fp32, or int8 where the bundle has it.",
+            metavar="fp32|int8",
+            help="int8 is faster, with nearly the same answers. CPU only; the bundle must hold it.",
             rich_help_panel=options.MODEL,
         ),
     ] = "fp32",
-    max_body_bytes: Annotated[int, typer.Option(min=1, help="Bytes in a request.", rich_help_panel=LIMITS)] = 4_000_000,
-    max_texts: Annotated[int, typer.Option(min=1, help="Texts in a request.", rich_help_panel=LIMITS)] = 1_000,
-    max_characters: Annotated[int, typer.Option(min=1, help="Characters in a text.", rich_help_panel=LIMITS)] = 100_000,
+    max_body_bytes: Annotated[
+        int, typer.Option(min=1, help="Most bytes in a request.", rich_help_panel=LIMITS)
+    ] = 4_000_000,
+    max_texts: Annotated[int, typer.Option(min=1, help="Most texts in a request.", rich_help_panel=LIMITS)] = 1_000,
+    max_characters: Annotated[
+        int, typer.Option(min=1, help="Most characters in a text.", rich_help_panel=LIMITS)
+    ] = 100_000,
     max_waiting: Annotated[
-        int, typer.Option(min=1, help="Texts that wait for the model in a process.", rich_help_panel=LIMITS)
+        int,
+        typer.Option(
+            min=1, help="Most texts that may wait in a process. Beyond it: status 503.", rich_help_panel=LIMITS
+        ),
     ] = 4_000,
     grace_seconds: Annotated[
-        int, typer.Option(min=0, help="Time at SIGTERM for what is under way.", rich_help_panel=LIMITS)
+        int, typer.Option(min=0, help="Seconds that SIGTERM leaves open requests to finish.", rich_help_panel=LIMITS)
     ] = 30,
     quiet: options.Quiet = False,
 ) -> None:
-    """Answer over HTTP: POST /score, /score/batch and /explain, a page to type into, /openapi.json, /metrics.
+    """Serve a model over HTTP: /score, /score/batch, /explain, a page to type into, /openapi.json, /metrics.
 
-    Requests that come at the same time are scored together. SIGHUP takes over a new bundle without losing a request,
-    SIGTERM and Ctrl-C end when what is under way is answered. There is no login and no encryption: outside your own
-    machine, put it behind a proxy that has both.
+    Requests that arrive together are scored together. SIGHUP loads a new bundle without losing a request. SIGTERM and
+    Ctrl-C stop it when open requests are answered. It has no login and no encryption: outside your own machine, put it
+    behind a proxy that has both.
 
     Examples:
     toolchain serve bundle

@@ -48,13 +48,25 @@ def _wrong_config(message: str) -> typer.Exit:
 
 
 @options.reads_rows
+@options.shown_first(
+    *("data", "recipe", "start", "text_column", "label_column"),
+    *("test_data", "epochs", "folds", "out", "resume"),
+)
 def train(
+    data: Annotated[
+        str,
+        options.data(
+            "A CSV/JSONL file, an aclImdb folder, sample (comes with the package), or imdb (84 MB, downloaded once).",
+            options.DATA,
+        ),
+    ],
     recipe: Annotated[
         str | None,
         typer.Option(
             autocompletion=_complete_recipe,
-            help="auto: chosen by the data, and said. gru-pool; gru-lm, which takes longer, where there is much more "
-            "text without labels. gru, rnn, rnn-cell: as documented. Default: auto for a file, else gru.",
+            help="auto picks one for your data and says which. gru-pool for your own data; gru-lm if you also have "
+            "much text without labels (slower); gru, rnn, rnn-cell: the models of the walk-through. Default: auto for "
+            "a file, else gru.",
             rich_help_panel=options.RECIPE,
         ),
     ] = None,
@@ -62,25 +74,21 @@ def train(
         str | None,
         typer.Option(
             metavar="box|PATH|none",
-            help="Trained model to start from: box, the one that comes with the program; a snapshot; a bundle; none. "
+            help="Trained model to start from: box, the one that comes with the package; a snapshot or a bundle; none. "
             "Default: auto takes the box for English.",
             rich_help_panel=options.RECIPE,
         ),
     ] = None,
-    layers: Annotated[int, typer.Option(min=1, help="Recurrent layers.", rich_help_panel=options.RECIPE)] = 1,
+    layers: Annotated[int, typer.Option(min=1, help="Number of recurrent layers.", rich_help_panel=options.RECIPE)] = 1,
     tokenizer: Annotated[
         options.Tokenizer | None,
         typer.Option(
-            help="What a token is. attached: what stands between spaces; isolated: each punctuation mark by itself; "
-            "dropped: marks left out; characters: each by itself, for Chinese, Japanese, Korean. "
+            help="How text is cut into tokens. attached: at spaces; isolated: each punctuation mark is a token too; "
+            "dropped: punctuation is left out; characters: each is a token, for Chinese, Japanese, Korean. "
             "Default: the recipe's.",
             rich_help_panel=options.RECIPE,
         ),
     ] = None,
-    data: Annotated[
-        str,
-        options.data("imdb, sample, an aclImdb folder, or a CSV/JSONL file.", options.DATA),
-    ] = "imdb",
     text_column: Annotated[str | None, options.text_column(options.DATA)] = None,
     reading: "ReadOptions" = options.READING,
     label_column: Annotated[str | None, options.label_column(options.DATA)] = None,
@@ -88,28 +96,33 @@ def train(
     group_column: Annotated[
         str | None,
         typer.Option(
-            help="Column or field whose equals are never split: a film, product or author.",
+            help="Column with a group, such as a film, product or author. "
+            "Training, validation and test never share a group.",
             rich_help_panel=options.DATA,
         ),
     ] = None,
     test_data: Annotated[
         Path | None,
-        typer.Option(help="CSV/JSONL file to test on. Default: a tenth is held out.", rich_help_panel=options.DATA),
+        typer.Option(
+            metavar="FILE", help="CSV/JSONL file to test on. Default: a tenth of --data.", rich_help_panel=options.DATA
+        ),
     ] = None,
     unlabelled: Annotated[
         str | None,
         typer.Option(
             metavar="PATH",
-            help="More text without labels, for gru-lm and gru-pool: a folder of .txt files, an aclImdb folder, or a "
-            "CSV/JSONL file.",
+            help="Text without labels, for gru-lm and gru-pool: a CSV/JSONL file, a folder of .txt files or an "
+            "aclImdb folder.",
             rich_help_panel=options.DATA,
         ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Default: the recipe's.", rich_help_panel=options.TRAINING)
+        int | None,
+        typer.Option(min=1, help="Passes over the data. Default: the recipe's.", rich_help_panel=options.TRAINING),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Default: the recipe's.", rich_help_panel=options.TRAINING)
+        int | None,
+        typer.Option(min=1, help="Reviews in a batch. Default: the recipe's.", rich_help_panel=options.TRAINING),
     ] = None,
     lr: Annotated[
         float | None,
@@ -119,7 +132,7 @@ def train(
         int | None,
         typer.Option(
             min=1,
-            help="Stop after so many epochs without a better one. Default: the recipe's.",
+            help="Stop after N epochs without a better one. Default: the recipe's.",
             rich_help_panel=options.TRAINING,
         ),
     ] = None,
@@ -130,7 +143,8 @@ def train(
     teacher: Annotated[
         Path | None,
         typer.Option(
-            help="Snapshot that labels the unlabelled text: what it is sure of is trained on as well.",
+            metavar="FOLDER",
+            help="Snapshot that labels the text of --unlabelled. Texts it is sure of are trained on too.",
             rich_help_panel=options.TRAINING,
         ),
     ] = None,
@@ -138,18 +152,23 @@ def train(
         int | None,
         typer.Option(
             min=2,
-            help="Before that, train and test once for each of so many folds: mean and spread for few reviews.",
+            help="Train and test on N folds first: the mean and spread of the accuracy. For few reviews.",
             rich_help_panel=options.TRAINING,
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="Same seed, same machine: same checkpoint.", rich_help_panel=options.TRAINING)
+        int,
+        typer.Option(
+            help="Seed of the random numbers. The same seed gives the same model on the same machine.",
+            rich_help_panel=options.TRAINING,
+        ),
     ] = 0,
     device: Annotated[
         str,
         typer.Option(
             autocompletion=options.completing("auto", "cpu", "cuda"),
-            help="auto, cpu or cuda.",
+            metavar="auto|cpu|cuda",
+            help="Where to train.",
             rich_help_panel=options.TRAINING,
         ),
     ] = "auto",
@@ -157,14 +176,15 @@ def train(
         str,
         typer.Option(
             autocompletion=options.completing("auto", "fp32", "bf16"),
-            help="auto, fp32 or bf16: of the products in training.",
+            metavar="auto|fp32|bf16",
+            help="Number format of the matrix products. bf16 is faster where the processor has it.",
             rich_help_panel=options.TRAINING,
         ),
     ] = "auto",
-    out: Annotated[Path, typer.Option(help="Folder for the snapshot.", rich_help_panel=options.RUN)] = Path("snapshot"),
+    out: Annotated[Path, options.snapshot_folder(options.RUN)] = Path("snapshot"),
     overwrite: Annotated[bool, options.overwrite_snapshot(options.RUN)] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted training in --out.", rich_help_panel=options.RUN)
+        bool, typer.Option("--resume", help="Continue an interrupted training in --out.", rich_help_panel=options.RUN)
     ] = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write event files to OUT/tensorboard.", rich_help_panel=options.RUN)
@@ -175,14 +195,14 @@ def train(
             metavar="FILE.toml",
             callback=_read_config,
             is_eager=True,
-            help="Options by their names, such as batch-size = 32; what the command line says goes first.",
+            help="Read options from a TOML file, such as batch-size = 32. The command line wins.",
             rich_help_panel=options.RUN,
         ),
     ] = None,
     quiet: options.Quiet = False,
     as_json: Annotated[bool, options.as_json("the metrics")] = False,
 ) -> None:
-    """Train a recipe, keep the checkpoint with the best validation loss, and calibrate it.
+    """Train a model on labelled reviews and keep the best epoch.
 
     Examples:
     toolchain train --data sample --epochs 2

@@ -18,20 +18,23 @@ if TYPE_CHECKING:
 
 
 @options.reads_rows
+@options.shown_first("snapshot", "data", "text_column", "provider")
 def verify(
     bundle: Annotated[
         Path | None,
-        typer.Argument(help="Folder with the bundle. Default: ./bundle, or the one in the box where there is none."),
+        typer.Argument(help="Folder with the bundle. Default: ./bundle if it exists, else the model in the box."),
     ] = None,
     snapshot: Annotated[
         Path | None,
         typer.Option(
-            help="Compare with PyTorch. Without it, with the bundle's own vectors.", rich_help_panel=options.MODEL
+            metavar="FOLDER",
+            help="Compare with this snapshot, in PyTorch. Without it: with the test vectors in the bundle.",
+            rich_help_panel=options.MODEL,
         ),
     ] = None,
     data: Annotated[
         str | None,
-        options.data("Real text as well: sample, imdb, a folder or file.", options.INPUT),
+        options.data("Real texts for the comparison too: a file, an aclImdb folder, sample or imdb.", options.INPUT),
     ] = None,
     text_column: Annotated[str | None, options.text_column(options.INPUT)] = None,
     reading: "ReadOptions" = options.READING,
@@ -39,7 +42,7 @@ def verify(
     quiet: options.Quiet = False,
     as_json: Annotated[bool, options.as_json("the result")] = False,
 ) -> None:
-    """Prove that every form in a bundle still says what PyTorch says.
+    """Check that every exported form of a model gives the answers of PyTorch.
 
     Examples:
     toolchain verify bundle

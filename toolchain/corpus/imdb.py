@@ -24,22 +24,23 @@ def is_imdb(folder: Path) -> bool:
 
 
 def imdb_folder(
-    root: Path = ROOT, url: str = URL, sha256: str = SHA256, progress: Callable[[int, int | None], None] | None = None
+    root: Path = ROOT, url: str = URL, sha256: str = SHA256, say: Callable[[str], None] = lambda line: None
 ) -> Path:
     """The unpacked data set under `root`, downloaded first where it is not there.
 
     The archive is fetched over HTTPS, compared with its digest before a byte is unpacked, unpacked without links or
-    paths that leave the folder, and renamed into place when it is whole. `progress` gets bytes done and bytes in all.
+    paths that leave the folder, and renamed into place when it is whole. `say` is told before the download begins.
     Raises `UsageError` where the download fails, with the folder to put the data in.
     """
     folder = root / "imdb" / "aclImdb"
     if is_imdb(folder):
         return folder
+    say(f"downloading IMDB (84 MB) from {url} to {folder}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".download-") as room:
         archive = Path(room) / "aclImdb_v1.tar.gz"
         try:
-            digest = _download(url, archive, progress)
+            digest = _download(url, archive)
         except (urllib.error.URLError, OSError) as error:
             raise UsageError(
                 f"cannot download IMDB from {url} ({getattr(error, 'reason', error)}). Without a network, put the "
@@ -55,16 +56,11 @@ def imdb_folder(
     return folder
 
 
-def _download(url: str, target: Path, progress: Callable[[int, int | None], None] | None) -> str:
+def _download(url: str, target: Path) -> str:
     """Fetch `url` into `target` and give its SHA-256."""
     digest = hashlib.sha256()
-    done = 0
     with urllib.request.urlopen(url, timeout=60) as response, target.open("wb") as file:
-        total = int(response.headers.get("Content-Length") or 0) or None
         while block := response.read(_BLOCK):
             file.write(block)
             digest.update(block)
-            done += len(block)
-            if progress:
-                progress(done, total)
     return digest.hexdigest()

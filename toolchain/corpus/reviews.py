@@ -53,7 +53,7 @@ class Source:
     def folder(self) -> Path | None:
         """The folder of the IMDB set. Raises `UsageError` on another folder."""
         if self.data == "imdb":
-            return imdb_folder()
+            return imdb_folder(say=self.say)
         if not Path(self.data).is_dir():
             return None
         if not is_imdb(Path(self.data)):
@@ -187,7 +187,7 @@ def read_texts_with_labels(source: Source) -> list[tuple[str, str | None]]:
 
 def read_unlabelled(source: Source) -> list[str]:
     """The texts of `source.unlabelled`. Raises `UsageError` where there are none."""
-    path = imdb_folder() if source.unlabelled == "imdb" else Path(source.unlabelled or "")
+    path = imdb_folder(say=source.say) if source.unlabelled == "imdb" else Path(source.unlabelled or "")
     if not path.is_dir():
         texts = _read_texts(path, source)
     else:
