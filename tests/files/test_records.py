@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from toolchain.errors import UsageError
 from toolchain.files.csv_records import CsvReader
+from toolchain.files.dialect import Dialect
 from toolchain.files.json_records import JsonlReader
 from toolchain.files.records import Record, find_column
 from toolchain.files.tables import ReadOptions, open_table
@@ -392,3 +393,41 @@ def test_a_damaged_line_between_two_rows_costs_neither(
     records = read_csv(b"".join(lines))
     assert good_rows(records) == rows
     assert [record.raw for record in records if record.error] == [damaged]
+
+
+class InPieces(io.BytesIO):
+    """A stream that gives so many bytes at once, as a pipe may."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        super().__init__(data)
+        self._piece = size
+
+    def read1(self, size: int | None = -1, /) -> bytes:
+        return super().read1(self._piece)
+
+
+AWFUL = st.lists(
+    st.sampled_from(
+        [b'"', b'""', b",", b",", b"\n", b"\r\n", b"\r", b"\\", b"#", b"a", b"a,b,c\n", b"\xc3\xa9", b"\xff", b"x" * 40]
+    ),
+    max_size=60,
+).map(b"".join)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=AWFUL, size=st.integers(1, 50), limit=st.sampled_from([30, 60, 1 << 20]), escape=st.booleans())
+def test_the_records_do_not_depend_on_the_pieces_that_a_stream_comes_in(
+    data: bytes, size: int, limit: int, escape: bool
+) -> None:
+    dialect = Dialect(escape="backslash" if escape else "double", comment="#" if escape else None)
+    whole = list(CsvReader(io.BytesIO(HEADER + data), "reviews.csv", limit, dialect))
+    assert list(CsvReader(InPieces(HEADER + data, size), "reviews.csv", limit, dialect)) == whole
+    offsets = [len(HEADER), *(record.end_offset for record in whole)]
+    assert all(
+        record.error or record.raw.strip(b"\r\n") in data[begin - len(HEADER) : record.end_offset - len(HEADER)]
+        for begin, record in zip(offsets, whole, strict=False)
+    )
+    for record in whole:
+        reader = CsvReader(io.BytesIO(HEADER + data), "reviews.csv", limit, dialect)
+        reader.resume(record.end_offset, record.end_line)
+        assert list(reader) == [other for other in whole if other.end_offset > record.end_offset]

@@ -6,17 +6,16 @@ A record that cannot be read is rejected whole, and so is what follows it up to 
 import csv
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from toolchain.errors import UsageError
 from toolchain.files.dialect import Dialect, whole_rows
+from toolchain.files.lines import Line, Lines
 from toolchain.files.records import (
     BOM,
     DECODING,
-    KEPT_OF_OVERLONG,
     MAX_ROW_BYTES,
-    Line,
     Reader,
     Record,
     refuse_other_encodings,
@@ -45,7 +44,7 @@ class CsvReader(Reader):
         self._plain = Dialect(self.delimiter, "none")
         self._comment = self.dialect.comment.encode() if self.dialect.comment else None
         self._spaced_quote = re.compile(rf'"[ \t]+(?={re.escape(self.delimiter)}|[\r\n]|$)')
-        self._tail = b""
+        self._lines = Lines(stream, max_row_bytes)
         self._ahead: deque[Line] = deque()
         self._taken: list[Line] = []
         above = self._skip_lines()
@@ -55,6 +54,7 @@ class CsvReader(Reader):
         else:
             self.header = above
             self.columns = self._number_columns()
+        self._distinct = len(set(self.columns)) == len(self.columns)
         self.start = (self._offset, self._line)
 
     def describe(self) -> Mapping[str, Any]:
@@ -115,16 +115,56 @@ class CsvReader(Reader):
         """Go on at a record, behind the header that was read already."""
         self._stream.seek(offset)
         self._offset, self._line = offset, line
-        self._tail = b""
+        self._lines.restart()
         self._ahead.clear()
         self._taken = []
         self._parser = self._new_parser()
 
     def __iter__(self) -> Iterator[Record]:
+        more = True
+        while more:
+            if self._comment is None and not self._ahead:
+                yield from self._easy_rows()
+            more = yield from self._next_certain()
+
+    def _easy_rows(self) -> Iterator[Record]:
+        """Rows for as long as each reads well, as nearly all do; the first that does not is left where it is."""
+        lines, width = self._lines, max(len(self.columns), 1)
+        while lines.fill():
+            block, last = lines.block, lines.at
+
+            def texts(block: list[bytes] = block, first: int = last) -> Iterator[str]:
+                nonlocal last
+                for last in range(first, len(block)):
+                    yield block[last].decode()
+
+            try:
+                for fields in self.dialect.rows(texts()):
+                    raw = block[last]
+                    if last > lines.at:
+                        parts = block[lines.at : last + 1]
+                        raw = b"".join(parts)
+                        if len(raw) > self.max_row_bytes or self._is_many_rows(parts):
+                            return
+                    if len(fields) != width and (fields or width == 1):
+                        return
+                    line = self._line
+                    self._offset += len(raw)
+                    self._line += last + 1 - lines.at
+                    lines.at = last + 1
+                    if fields:  # an empty line is no row
+                        yield Record(line, raw, self._named(fields), None, self._offset, self._line)
+            except (csv.Error, UnicodeDecodeError):
+                return
+
+    def _next_certain(self) -> Generator[Record, None, bool]:
+        """The next record, and those behind it up to where reading is certain again. False at the end."""
+        self._parser = self._new_parser()
         bad: list[Line] = []
         bad_size = 0
         reason = ""
-        while True:
+        begun = self._offset
+        while bad or self._offset == begun:
             if bad_size > self.max_row_bytes:
                 yield self._record(bad, {}, reason)
                 bad, bad_size, reason = [], 0, ""
@@ -164,7 +204,7 @@ class CsvReader(Reader):
                     bad, bad_size, reason = [], 0, ""
                     continue
                 open_quote = len(lines) > 1
-            if failure is None and len(lines) > 1 and self._is_many_rows(lines):
+            if failure is None and len(lines) > 1 and self._is_many_rows([line.data for line in lines]):
                 failure = f"a quoted field of {len(lines)} lines, each of which is a whole row"
                 yield self._record(bad + lines, {}, reason or failure)
                 bad, bad_size, reason = [], 0, ""
@@ -188,15 +228,24 @@ class CsvReader(Reader):
                 yield self._record(bad, {}, reason)
                 bad, bad_size, reason = [], 0, ""
             yield self._good(lines, fields or [""])
+        else:
+            return True
         if bad:
             yield self._record(bad, {}, reason)
+        return False
 
     def _good(self, lines: list[Line], fields: list[str]) -> Record:
-        record = self._record(lines, dict(zip(reversed(self.columns), reversed(fields), strict=True)), None)
+        record = self._record(lines, self._named(fields), None)
         error = utf8_error(record.raw)
         return (
             record if error is None else Record(record.line, record.raw, {}, error, record.end_offset, record.end_line)
         )
+
+    def _named(self, fields: list[str]) -> dict[str, str]:
+        """The fields by name; of several with one name the first."""
+        if self._distinct:
+            return dict(zip(self.columns, fields, strict=True))
+        return dict(zip(reversed(self.columns), reversed(fields), strict=True))
 
     def _new_parser(self) -> Iterator[list[str]]:
         return self.dialect.rows(self._feed())
@@ -211,38 +260,8 @@ class CsvReader(Reader):
                 raise _RowTooLong
             yield line.data.decode("utf-8", DECODING)
 
-    def _read_line(self) -> Line | None:
-        """The next lines up to and with a `\\n`; where they are over the limit together, up to a lone `\\r`."""
-        limit = self.max_row_bytes
-        data, self._tail = self._tail, b""
-        if not data.endswith(b"\n"):
-            data += self._stream.readline(limit + 1 - len(data))
-        if len(data) <= limit:
-            return Line(data, len(data)) if data else None
-        if cut := data.removesuffix(b"\n").removesuffix(b"\r").rfind(b"\r") + 1:
-            self._tail = data[cut:]
-            return Line(data[:cut], cut)
-        size, head = 0, data[:KEPT_OF_OVERLONG]
-        while data:
-            if cut := data.find(b"\r") + 1:
-                rest = data[cut:] or self._stream.readline(1)
-                self._tail = rest.removeprefix(b"\n")
-                return Line(head, size + cut + len(rest) - len(self._tail))
-            size += len(data)
-            if data.endswith(b"\n"):
-                break
-            data = self._stream.readline(limit)
-        return Line(head, size)
-
     def _next_line(self) -> Line | None:
-        if self._ahead:
-            return self._ahead.popleft()
-        line = self._read_line()
-        if line is None or b"\r" not in line.data or line.size != len(line.data):
-            return line
-        parts = line.data.splitlines(keepends=True)
-        self._ahead.extend(Line(part, len(part)) for part in parts[1:])
-        return Line(parts[0], len(parts[0]))
+        return self._ahead.popleft() if self._ahead else self._lines.take()
 
     def _parse_alone(self, line: Line) -> list[str] | None:
         """The fields of one line that a strict reader refuses for the spaces behind a closing quote (`"a" ,b`); None
@@ -335,11 +354,11 @@ class CsvReader(Reader):
             return "outside" if text.count('"') % 2 else "unknown"
         return "outside" if len(fields) == len(self.columns) else "unknown"
 
-    def _is_many_rows(self, lines: list[Line]) -> bool:
+    def _is_many_rows(self, lines: Sequence[bytes]) -> bool:
         """Whether what reads as one record is as many rows as it has lines, and quotes were plain characters there."""
         if self.dialect.shapes is None:
             return False
-        texts = [line.data.decode("utf-8", DECODING) for line in lines]
+        texts = [line.decode("utf-8", DECODING) for line in lines]
         cells = whole_rows(self._plain, texts, len(self.columns))
         return cells is not None and all(self.dialect.shapes.fit(row) for row in cells)
 

@@ -8,7 +8,8 @@ from typing import Any, BinaryIO
 
 from toolchain.errors import UsageError
 from toolchain.files.compression import BrokenInput
-from toolchain.files.records import KEPT_OF_OVERLONG, MAX_ROW_BYTES, Reader, Record
+from toolchain.files.lines import KEPT_OF_OVERLONG
+from toolchain.files.records import MAX_ROW_BYTES, Reader, Record
 
 _SAMPLE_ROWS = 200
 _MAX_ROWS = 1 << 20

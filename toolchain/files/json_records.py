@@ -11,9 +11,9 @@ from typing import Any, BinaryIO, Literal
 import orjson
 
 from toolchain.files.compression import BrokenInput
+from toolchain.files.lines import KEPT_OF_OVERLONG
 from toolchain.files.records import (
     BOM,
-    KEPT_OF_OVERLONG,
     MAX_ROW_BYTES,
     Reader,
     Record,

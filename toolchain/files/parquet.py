@@ -26,7 +26,7 @@ class _Batch:
     row_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Row(Record):
     """A row of a batch. Its `fields` are the values that were asked for; its `raw` is empty, it was never bytes."""
 

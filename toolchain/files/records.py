@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from toolchain.errors import UsageError
 from toolchain.files.kind import Format
+from toolchain.files.lines import KEPT_OF_OVERLONG, Line
 
 TEXT_COLUMNS = ("text", "review", "content", "body", "comment", "message", "sentence", "document", "review_text")
 LABEL_COLUMNS = ("label", "sentiment", "class", "category", "target", "polarity")
@@ -22,11 +23,8 @@ BOM = b"\xef\xbb\xbf"
 DECODING = "surrogateescape"
 """Files are decoded with this, so that a row with bytes that are not UTF-8 can still be cut into fields and named."""
 
-KEPT_OF_OVERLONG = 1024
-"""How many bytes stay of a record that is over the limit."""
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen it takes three times as long to make
 class Record:
     """One record of a file.
 
@@ -50,14 +48,6 @@ class Record:
     def as_read(self) -> bytes:
         """The record for a person to look at."""
         return self.raw
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of a file; `size` is its length in bytes, more than `len(data)` where the line was over the limit."""
-
-    data: bytes
-    size: int
 
 
 class Reader(ABC):

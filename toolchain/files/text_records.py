@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from toolchain.files.records import BOM, KEPT_OF_OVERLONG, MAX_ROW_BYTES, Reader, Record, utf8_error
+from toolchain.files.lines import KEPT_OF_OVERLONG
+from toolchain.files.records import BOM, MAX_ROW_BYTES, Reader, Record, utf8_error
 
 
 class TextReader(Reader):
