@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -50,7 +50,10 @@ class Bundle:
         return hashlib.sha256((self.folder / MANIFEST).read_bytes()).hexdigest()
 
     def file(self, name: str) -> Path:
-        """The path of a listed file, after its size and SHA-256 were found to be what the manifest says."""
+        """The path of a listed file, after its size and SHA-256 were found to be what the manifest says.
+
+        So were those of the files that it is read together with.
+        """
         if name not in self.manifest["files"]:
             raise InvalidBundle(f"{self.folder}: holds no {name}; it has: {', '.join(self.files)}")
         expected = self.manifest["files"][name]
@@ -61,6 +64,8 @@ class Bundle:
             raise InvalidBundle(f"{path}: {path.stat().st_size} bytes, the manifest says {expected['bytes']}; damaged")
         if sha256(path) != expected["sha256"]:
             raise InvalidBundle(f"{path}: its SHA-256 is not the one in the manifest; damaged, export the bundle anew")
+        for other in expected.get("needs", ()):
+            self.file(other)
         return path
 
     def check(self) -> None:
@@ -122,6 +127,8 @@ def open_bundle(folder: Path) -> Bundle:
                 raise InvalidBundle(f"{path}: lists {name!r}, which leaves the bundle's folder")
             if not isinstance(entry["bytes"], int) or not isinstance(entry["sha256"], str):
                 raise ValueError(f"no size and digest for {name}")
+            if any("needs" in manifest["files"][other] for other in entry.get("needs", ())):
+                raise ValueError(f"what {name} needs has needs of its own")
         return Bundle(folder, manifest, Specification.from_json(manifest["specification"]))
     except (ValueError, KeyError, TypeError, AttributeError, InvalidClassifier) as error:
         raise InvalidBundle(f"{path}: damaged ({error}); export the bundle anew") from error
@@ -175,9 +182,18 @@ def _check_replaceable(folder: Path) -> None:
         )
 
 
-def write_manifest(room: Path, specification: Specification, about: Mapping[str, Any]) -> None:
-    """List every file in `room` with its size and SHA-256, beside what `about` says of the model."""
-    files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(room.iterdir())}
+def write_manifest(
+    room: Path, specification: Specification, about: Mapping[str, Any], needs: Mapping[str, Sequence[str]] | None = None
+) -> None:
+    """List every file in `room` with its size and SHA-256, beside what `about` says of the model.
+
+    `needs` are the files that a file is read together with; those have no needs of their own.
+    """
+    files: dict[str, dict[str, Any]] = {
+        path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(room.iterdir())
+    }
+    for name, others in (needs or {}).items():
+        files[name]["needs"] = list(others)
     manifest = {
         "format_version": FORMAT_VERSION,
         "specification": specification.to_json(),

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper
 
 from export.cpu_graph import Step, pooled, recurrence
 from export.onnx_graph import (
+    INTEGERS,
     GraphBuilder,
     add_bag,
     bag_rows,
@@ -27,7 +28,7 @@ from export.onnx_graph import (
     text_model,
     token_numbers,
 )
-from export.spec import Classifier
+from export.spec import Classifier, QuantizedTable
 
 
 def explain_model(classifier: Classifier, metadata: Mapping[str, Any]) -> onnx.ModelProto:
@@ -44,6 +45,24 @@ def explain_model(classifier: Classifier, metadata: Mapping[str, Any]) -> onnx.M
         helper.make_tensor_value_info("start", TensorProto.FLOAT, [classes]),
     ]
     return text_model(classifier, metadata, classify_running, outputs)
+
+
+def with_table_of(model: bytes, table: QuantizedTable, holder: str, held: bytes) -> bytes:
+    """The graph `model` without the integers of its embedding: it reads them where they stand in the file `holder`.
+
+    `holder` is the name of a file in the same folder, and `held` what it holds: another graph of the same classifier.
+    A runtime finds it by the path that it opens the graph from. Bytes need no alignment. Raises `ValueError` where
+    `held` holds no such integers.
+    """
+    integers = table.integers.tobytes()
+    place = {"location": holder, "offset": held.index(integers), "length": len(integers)}
+    proto = onnx.load_model_from_string(model)
+    (tensor,) = (tensor for tensor in proto.graph.initializer if tensor.name == INTEGERS)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in place.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return bytes(proto.SerializeToString())
 
 
 def classify_running(graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str) -> str:

@@ -61,6 +61,7 @@ class Form:
     `tolerance` bounds how far a probability may be from PyTorch's, `logit_ulps` how far a logit may, in units in the
     last place of the terms that it is summed from (None: any). `min_agreement` is the share of real texts that must
     keep their label; what `explains` gives the share of every token as well; what `needs_torch` is run by PyTorch.
+    `embedding_in` is the file of a bundle that it reads an embedding in bytes from, where the bundle holds that file.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Form:
     min_agreement: float = 0.0
     explains: bool = False
     needs_torch: bool = False
+    embedding_in: str = ""
 
 
 def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
@@ -255,7 +257,15 @@ FORMS: dict[str, Form] = {
             logit_ulps=None,
             min_agreement=QUANTIZED_AGREEMENT,
         ),
-        Form("onnx-explain", "model.explain.onnx", _build_explain, _open_explain, uses_provider=False, explains=True),
+        Form(
+            "onnx-explain",
+            "model.explain.onnx",
+            _build_explain,
+            _open_explain,
+            uses_provider=False,
+            explains=True,
+            embedding_in="model.cpu.onnx",
+        ),
         Form("onnx-ids", "model.ids.onnx", _build_ids, _open_ids, uses_provider=True),
         Form("torchscript", "model.ts", _build_torchscript, _open_torchscript, uses_provider=False, needs_torch=True),
         Form("pt2", "model.pt2", _build_pt2, _open_pt2, uses_provider=False, needs_torch=True),

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from export.bundle import Bundle, InvalidBundle
+from export.onnx_graph import INTEGERS, SCALES
 from export.spec import Classifier, InvalidClassifier, QuantizedTable, Specification
 
 FILES = ("model.onnx", "model.ids.onnx", "model.cpu.onnx")
@@ -25,18 +27,13 @@ def read_classifier(bundle: Bundle) -> Classifier:
     A calibrated model's last layer has its temperature in it, as the graph has. An embedding in bytes stays one. Raises
     `InvalidBundle` where the bundle holds none of the files, or where one is damaged or not this program's.
     """
-    file = next((name for name in FILES if name in bundle.files), None)
-    if file is None:
-        raise InvalidBundle(
-            f"{bundle.folder}: its weights cannot be read: it holds none of {', '.join(FILES)}; export it with "
-            "--format onnx, or name the snapshot"
-        )
+    file = weights_file(bundle)
     constants = _constants(bundle, file)
     specification = bundle.specification
     try:
         quantized = None
-        if "embedding.integers" in constants:
-            quantized = QuantizedTable(constants["embedding.integers"], constants["embedding.scales"])
+        if INTEGERS in constants:
+            quantized = QuantizedTable(constants[INTEGERS], constants[SCALES])
         weights = {"embedding.weight": quantized.numbers() if quantized else constants["embedding.weight"]}
         standard = f"{specification.cell}_0.W" in constants
         for layer in range(specification.layers):
@@ -50,10 +47,19 @@ def read_classifier(bundle: Bundle) -> Classifier:
         raise InvalidBundle(f"{bundle.folder / file}: not a graph of this program ({error})") from error
 
 
+def weights_file(bundle: Bundle) -> str:
+    """The file that `read_classifier` reads. Raises `InvalidBundle` where the bundle holds none."""
+    for name in FILES:
+        if name in bundle.files:
+            return name
+    raise InvalidBundle(
+        f"{bundle.folder}: its weights cannot be read: it holds none of {', '.join(FILES)}; export it with "
+        "--format onnx, or name the snapshot"
+    )
+
+
 def _constants(bundle: Bundle, file: str) -> _Constants:
     """The initializers of the graph and of the step of its loop, by name."""
-    import onnx
-
     path = bundle.file(file)
     try:
         model = onnx.load_model_from_string(path.read_bytes())

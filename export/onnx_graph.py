@@ -18,6 +18,9 @@ from export.text import ISOLATED, LINE_BREAK, MARK_CLASS, PADDING_ID, SPACE_CLAS
 OPSETS = {"": 17, "ai.onnx.ml": 3, "com.microsoft": 1}
 IR_VERSION = 8
 
+INTEGERS = "embedding.integers"
+SCALES = "embedding.scales"
+
 
 class GraphBuilder:
     """Nodes and initializers under construction; every method returns the name of what it added."""
@@ -176,7 +179,7 @@ def classify_standard(graph: GraphBuilder, classifier: Classifier, ids: str, len
 
 def quantized_embedding(graph: GraphBuilder, table: QuantizedTable) -> tuple[str, str]:
     """The names of its integers, int8[vocabulary, embedding], and scales, float[vocabulary, 1]."""
-    return graph.constant("embedding.integers", table.integers), graph.constant("embedding.scales", table.scales)
+    return graph.constant(INTEGERS, table.integers), graph.constant(SCALES, table.scales)
 
 
 def _embedded(graph: GraphBuilder, classifier: Classifier, ids: str) -> str:

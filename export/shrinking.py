@@ -45,12 +45,15 @@ class Agreement:
 def shrink(classifier: Classifier, entries: int) -> Classifier:
     """The first `entries` of the vocabulary, the most frequent ones, and an embedding in bytes.
 
-    A word that is cut becomes `<unk>`. The same classifier and number give the same result, bit for bit. Raises
-    `ExportError` where no word would be left.
+    A word that is cut becomes `<unk>`. The same classifier and number give the same result, bit for bit; an embedding
+    that is in bytes keeps them. Raises `ExportError` where no word would be left.
     """
     if entries <= SPECIAL_ENTRIES:
         raise ExportError(f"a vocabulary of {entries} entries holds no word; keep more than {SPECIAL_ENTRIES}")
-    table = quantize_rows(classifier.weights["embedding.weight"][:entries])
+    if (known := classifier.quantized_embedding) is not None:
+        table = QuantizedTable(known.integers[:entries], known.scales[:entries])
+    else:
+        table = quantize_rows(classifier.weights["embedding.weight"][:entries])
     weights = {**classifier.weights, "embedding.weight": table.numbers()}
     if classifier.specification.bag:
         weights["bag.words.weight"] = weights["bag.words.weight"][:entries]

@@ -85,7 +85,7 @@ def test_a_snapshot_and_a_bundle_are_found_where_they_are(
 
 
 def test_what_is_no_trained_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"nowhere: no such snapshot or bundle; name one, or box"):
+    with pytest.raises(UsageError, match=r"nowhere: no snapshot here; make one: .* or name a bundle, or box"):
         load_trained(str(tmp_path / "nowhere"))
     with pytest.raises(UsageError, match="no snapshot here"):
         load_trained(str(tmp_path))

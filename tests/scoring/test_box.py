@@ -9,9 +9,10 @@ from export.bundle import open_bundle
 from tests.conftest import score_command
 from toolchain.release.release import verify_bundle
 from toolchain.scoring.default import BOX
+from toolchain.scoring.explainer import Explainer
 from toolchain.scoring.scorer import Scorer
 
-MAX_BYTES = 8_000_000
+MAX_BYTES = 10_000_000
 
 
 @pytest.fixture
@@ -50,11 +51,26 @@ def test_python_finds_it_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert [prediction.label for prediction in scorer.score(["Superb.", "Awful."])] == ["pos", "neg"]
 
 
+def test_it_explains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    good, bad = Explainer().explain(["A wonderful and moving film.", "A boring mess; what a waste of time."])
+    assert (good.label, bad.label) == ("pos", "neg")
+    assert {word.word for word in good.strongest(3)} & {"wonderful", "moving"}
+    assert {word.word for word in bad.strongest(3)} & {"boring", "mess", "waste"}
+
+
+def test_score_explains_with_it(reviews: Path) -> None:
+    done = score_command(reviews.name, "--explain", "2", cwd=reviews.parent)
+    assert done.returncode == 0, done.stderr
+    rows = (reviews.parent / "reviews.scored.csv").read_text(encoding="utf-8").splitlines()
+    assert "for: " in rows[1]
+
+
 def test_it_is_small_and_still_says_what_pytorch_said() -> None:
     assert sum(path.stat().st_size for path in BOX.iterdir()) < MAX_BYTES
     verification = verify_bundle(open_bundle(BOX), None)
     assert verification.passed
-    assert verification.comparisons
+    assert [comparison.form for comparison in verification.comparisons] == ["onnx-cpu", "onnx-explain"]
 
 
 def test_its_card_says_where_it_comes_from() -> None:

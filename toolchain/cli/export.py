@@ -25,8 +25,13 @@ def _complete_format(incomplete: str) -> list[str]:
 @options.shown_first("snapshot", "format", "precision", "data", "out")
 def export(
     snapshot: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Folder with the snapshot.", rich_help_panel=options.MODEL)
-    ] = Path("snapshot"),
+        str,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder with the snapshot; or a bundle, or box, to export its weights anew.",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = "snapshot",
     format: Annotated[
         list[str],
         typer.Option(
@@ -93,15 +98,15 @@ def export(
     from export.bundle import open_bundle
     from export.shrinking import SHRUNK_ENTRIES
     from toolchain.corpus.reviews import Source, read_texts
-    from toolchain.models.snapshot import load_snapshot
+    from toolchain.models.restoring import load_trained
     from toolchain.release.release import export_snapshot
 
     if vocabulary is not None and not shrink:
         raise UsageError(f"--vocabulary {vocabulary}: a shrunk bundle alone has a shorter one; add --shrink")
     entries = (vocabulary or SHRUNK_ENTRIES) if shrink else None
-    loaded = load_snapshot(snapshot)
+    loaded = load_trained(snapshot)
     texts = read_texts(Source(data, text_column, reading=reading, say=tell))
-    say(f"exporting {escape(str(snapshot))} …")
+    say(f"exporting {escape(snapshot)} …")
     try:
         verification = export_snapshot(
             loaded, out, format, texts, say_comparison, precision, force, entries, print_shrinkage

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from export.rounding import Sizes, logit_sizes
-from export.spec import Classifier, InvalidClassifier, Specification
+from export.spec import Classifier, InvalidClassifier, QuantizedTable, Specification
 from export.text import PADDING_ID, encode, lookup_table
 from toolchain.errors import UsageError
 from toolchain.models.classifiers import ImportedClassifier, Model, PooledGRU, build_model, portable_weights
@@ -27,13 +27,17 @@ _BATCH_TOKENS = 1 << 15
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A trained model: its class, specification, vocabulary and weights, and how it came about (`training`)."""
+    """A trained model: its class, specification, vocabulary and weights, and how it came about (`training`).
+
+    A shrunk one has the bytes that its embedding stands for, which graphs store in its place; no file keeps them.
+    """
 
     model: str
     specification: Specification
     vocabulary: list[str]
     state: Mapping[str, Tensor]
     training: Mapping[str, Any]
+    quantized_embedding: QuantizedTable | None = None
 
     @property
     def identity(self) -> str:
@@ -53,7 +57,7 @@ class Snapshot:
     def classifier(self) -> Classifier:
         """What `export` takes."""
         weights = portable_weights(self.state, self.build().portable_names)
-        return Classifier(self.specification, self.vocabulary, weights)
+        return Classifier(self.specification, self.vocabulary, weights, self.quantized_embedding)
 
     def reference(self) -> Callable[[Sequence[str]], NDArray[np.float32]]:
         """PyTorch's own answer, the reference of every parity proof: texts -> logits [texts, classes]."""

@@ -147,6 +147,12 @@ def _training_rows(training: Mapping[str, Any]) -> str:
         rows.append(f"| versions | {', '.join(f'{name} {version}' for name, version in versions.items())} |\n")
     if digest := training.get("training_digest"):
         rows.append(f"| training part | SHA-256 `{digest}` of its labels and tokens |\n")
+    if restored := training.get("restored"):
+        versions = ", ".join(f"{name} {version}" for name, version in restored["versions"].items())
+        rows.append(
+            f"| weights | read out of `{restored['file']}` of an earlier bundle (`{restored['bundle'][:12]}…`, "
+            f"{versions}), without its snapshot: PyTorch's answers are those of a model rebuilt from them |\n"
+        )
     return "".join(rows)
 
 

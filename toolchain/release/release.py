@@ -76,10 +76,12 @@ def export_snapshot(
     if entries is not None and not texts:
         raise UsageError("a shrunk model is compared with the full one on real text; name some: --data FILE")
     full = snapshot
-    classifier, snapshot = _shrunk(full, entries) if entries is not None else (full.classifier(), full)
+    if entries is not None:
+        snapshot = _shrunk(full, entries)
+    classifier = snapshot.classifier()
     specification, vocabulary = snapshot.specification, snapshot.vocabulary
     if any(form.file.endswith(".onnx") for form in forms) and (
-        reason := too_large(specification, vocabulary, entries is not None)
+        reason := too_large(specification, vocabulary, classifier.quantized_embedding is not None)
     ):
         raise UsageError(
             f"{reason}; export another form: --format torchscript, or fewer words: --shrink --vocabulary N"
@@ -90,11 +92,13 @@ def export_snapshot(
         (room / bundles.VOCABULARY).write_bytes("".join(f"{word}\n" for word in vocabulary).encode())
         for form in forms:
             (room / form.file).write_bytes(form.build(classifier, metadata))
+        needs = _share_embedding(room, forms, classifier)
         _write_vectors(room, snapshot, any(form.explains for form in forms))
-        comparisons = _compare(forms, room, classifier, snapshot, texts, "cpu", on_comparison)
-        verification = Verification("PyTorch", comparisons)
+        comparisons = _compare(forms, room, snapshot, texts, "cpu", on_comparison)
+        verification = Verification(_reference_model(snapshot), comparisons)
         refused = [c.failure() for c in comparisons if not c.passed and not (force and FORMS[c.form].min_agreement)]
-        shrunk = {}
+        training = dict(snapshot.training)
+        shrunk = {"shrunk": training.pop("shrunk")} if "shrunk" in training else {}
         if entries is not None:
             shrinkage = _shrinkage(full, snapshot, room, forms, metadata, texts)
             on_shrinkage(shrinkage)
@@ -103,8 +107,7 @@ def export_snapshot(
                 refused.append(failure)
         if refused:
             raise CheckFailed("; ".join(refused) + "; the bundle was not published" + _way_out(comparisons))
-        training = dict(snapshot.training)
-        reference = _reference(training.pop("reference", None), specification, entries is not None)
+        reference = _reference(training.pop("reference", None), specification, bool(shrunk))
         about = {
             "training": training,
             "versions": versions,
@@ -115,7 +118,7 @@ def export_snapshot(
         }
         card = model_card(specification, len(vocabulary), about, [form.file for form in forms])
         (room / bundles.CARD).write_text(card, encoding="utf-8")
-        bundles.write_manifest(room, specification, about)
+        bundles.write_manifest(room, specification, about, needs)
     return verification
 
 
@@ -140,13 +143,12 @@ def verify_bundle(
     bundle.check()
     forms = [form for form in FORMS.values() if form.file in bundle.files]
     against = "PyTorch"
-    classifier = snapshot.classifier()
     if "shrunk" in bundle.manifest:
-        classifier, snapshot = _shrunk(snapshot, len(bundle.vocabulary()))
+        snapshot = _shrunk(snapshot, len(bundle.vocabulary()))
         against = "PyTorch with the snapshot's weights, shrunk as the bundle's are"
     if difference := _difference(bundle, snapshot):
         raise CheckFailed(f"{bundle.folder}: {difference} differ from the snapshot's; export the bundle from it anew")
-    comparisons = _compare(forms, bundle.folder, classifier, snapshot, texts, provider, on_comparison)
+    comparisons = _compare(forms, bundle.folder, snapshot, texts, provider, on_comparison)
     return Verification(against, comparisons)
 
 
@@ -182,12 +184,41 @@ def _way_out(comparisons: Sequence[parity.Comparison]) -> str:
     return f". Forms that agree: {', '.join(agreeing)}; to export these alone: {' '.join(options + precisions)}"
 
 
-def _shrunk(snapshot: Snapshot, entries: int) -> tuple[Classifier, Snapshot]:
-    """The shrunk classifier, and the snapshot whose PyTorch model has its vocabulary and weights."""
+def _share_embedding(room: Path, forms: Sequence[Form], classifier: Classifier) -> dict[str, list[str]]:
+    """Let a form read an embedding in bytes from the file that holds it already -> which file needs which.
+
+    Only an embedding in bytes: it is nearly all of such a file, and a runtime may read bytes from anywhere in a file.
+    """
+    if (table := classifier.quantized_embedding) is None:
+        return {}
+    from export.explain_graph import with_table_of
+
+    files = {form.file for form in forms}
+    needs = {form.file: form.embedding_in for form in forms if form.embedding_in in files}
+    for file, holder in needs.items():
+        graph = with_table_of((room / file).read_bytes(), table, holder, (room / holder).read_bytes())
+        (room / file).write_bytes(graph)
+    return {file: [holder] for file, holder in needs.items()}
+
+
+def _reference_model(snapshot: Snapshot) -> str:
+    """What an export of `snapshot` is compared with."""
+    if not (restored := snapshot.training.get("restored")):
+        return "PyTorch"
+    return f"PyTorch, rebuilt from the weights in {restored['file']} of the bundle {restored['bundle']}"
+
+
+def _shrunk(snapshot: Snapshot, entries: int) -> Snapshot:
+    """The snapshot with the vocabulary and the embedding of the shrunk classifier."""
     classifier = shrink(snapshot.classifier(), entries)
     names = snapshot.build().portable_names
     state = {own: torch.from_numpy(classifier.weights[portable_name(own, names)]) for own in snapshot.state}
-    return classifier, dataclasses.replace(snapshot, vocabulary=list(classifier.vocabulary), state=state)
+    return dataclasses.replace(
+        snapshot,
+        vocabulary=list(classifier.vocabulary),
+        state=state,
+        quantized_embedding=classifier.quantized_embedding,
+    )
 
 
 def _shrinkage(
@@ -230,14 +261,13 @@ def _pair(figures: tuple[int, int]) -> dict[str, int]:
 def _compare(
     forms: Sequence[Form],
     folder: Path,
-    classifier: Classifier,
     snapshot: Snapshot,
     texts: Sequence[str],
     provider: str,
     on_comparison: Report,
 ) -> list[parity.Comparison]:
     """Every form in `folder` against PyTorch: edge cases, every word of the vocabulary alone, and the real `texts`."""
-    specification, vocabulary = classifier.specification, classifier.vocabulary
+    specification, vocabulary = snapshot.specification, snapshot.vocabulary
     real_texts = [clean(text) for text in texts]  # a graph is given nothing else; U+0000 would end a string there
     cases = [*edge_cases(vocabulary, specification.max_tokens), *vocabulary_cases(vocabulary, 1), *real_texts]
     shares = snapshot.shares_reference() if any(form.explains for form in forms) else None
