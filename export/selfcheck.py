@@ -6,10 +6,12 @@ So a few of the bundle's vectors are run twice, in a batch, and the empty text t
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from export import folded
 from export.bundle import VECTORS, Bundle
 from export.errors import ExportError
 from export.forms import FORMS, QUANTIZED_TOLERANCE
@@ -37,10 +39,21 @@ def open_for_scoring(
     a provider are for, and what other providers than `cpu` and `cuda` do by themselves. Raises `WrongAnswers` where a
     probability is farther off or a run fails, `RuntimeUnavailable` and `InvalidBundle` as opening does.
     """
-    session = open_session(bundle.file(name), provider, threads, options)
-    exact = provider in _EXACT and not options
+    model = bundle.file(name)
     (form,) = (form for form in FORMS.values() if form.file == name)
-    _check(session, bundle, name, form.tolerance if exact else max(form.tolerance, QUANTIZED_TOLERANCE))
+    exact = provider in _EXACT and not options
+    tolerance = form.tolerance if exact else max(form.tolerance, QUANTIZED_TOLERANCE)
+    if provider != "cpu" or options:
+        session = open_session(model, provider, threads, options)
+        _check(session, bundle, name, tolerance)
+        return session
+    digest = bundle.manifest["files"][name]["sha256"]
+    if mapped := folded.open_mapped(model, digest, threads):
+        with suppress(WrongAnswers):
+            _check(mapped, bundle, name, tolerance)
+            return mapped
+    session = folded.open_and_keep(model, digest, threads)
+    _check(session, bundle, name, tolerance)
     return session
 
 

@@ -24,6 +24,8 @@ _MEMORY_PATTERN_RIGHT = (1, 19, 2)
 """With memory patterns ONNX Runtime 1.14 to 1.18 answer wrongly from the second batch of a size on, in graphs with a
 `Scan` (https://github.com/microsoft/onnxruntime/issues/18672; `make test-runtimes`)."""
 
+_KEPT_TABLES = "session.optimized_model_external_initializers"
+_TABLE_BYTES = 1 << 10  # smaller numbers stay in the graph
 
 # x -> Relu -> y, float[1]: the smallest model every provider can run.
 PROBE = (
@@ -71,13 +73,20 @@ def _full_names(ort: Any) -> dict[str, str]:
 
 
 def open_session(
-    model: Path | bytes, provider: str = "cpu", threads: int = 0, options: Mapping[str, str] | None = None
+    model: Path | bytes,
+    provider: str = "cpu",
+    threads: int = 0,
+    options: Mapping[str, str] | None = None,
+    keep: tuple[Path, str] | None = None,
+    optimized: bool = False,
 ) -> "onnxruntime.InferenceSession":
     """A session of `model` whose first provider is `provider`, with `threads` intra-op threads (0: one a core).
 
     `options` are the provider's own (https://onnxruntime.ai/docs/execution-providers). Reduced-precision TF32 is off on
-    CUDA unless they turn it on. Raises `RuntimeUnavailable` where the provider is not installed or does not take the
-    session: ONNX Runtime itself only logs a line and uses the CPU.
+    CUDA unless they turn it on. `keep` is a file for the graph that ONNX Runtime has made of the model, and the name of
+    another one beside it for its tables; a model that is such a graph is `optimized` already. Raises
+    `RuntimeUnavailable` where the provider is not installed or does not take the session: ONNX Runtime itself only logs
+    a line and uses the CPU.
     """
     ort = _onnxruntime()
     names = _full_names(ort)
@@ -88,6 +97,12 @@ def open_session(
     settings.intra_op_num_threads = threads
     settings.log_severity_level = 4  # what goes wrong is raised below
     settings.enable_mem_pattern = _release(ort.__version__) >= _MEMORY_PATTERN_RIGHT
+    if keep:
+        settings.optimized_model_filepath = str(keep[0])
+        settings.add_session_config_entry(f"{_KEPT_TABLES}_file_name", keep[1])
+        settings.add_session_config_entry(f"{_KEPT_TABLES}_min_size_in_bytes", str(_TABLE_BYTES))
+    if optimized:
+        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     chosen = [(full_name, {**_TF32_OFF.get(full_name, {}), **(options or {})})]
     if provider != "cpu":
         chosen.append((names["cpu"], {}))  # the string operators run there

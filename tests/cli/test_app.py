@@ -120,6 +120,27 @@ def test_help_and_scoring_load_nothing_of_the_training_side(bundle: Path, review
     assert not _loaded(ended) & training
 
 
+def test_scoring_loads_neither_what_draws_nor_what_converts_nor_another_command(reviews: Path) -> None:
+    program = (
+        "import sys\nfrom toolchain.cli.app import app\n"
+        f"try: app(['score', {str(reviews)!r}, '--probabilities'])\n"
+        "finally: print(*sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(ended.stdout.split())
+    assert {"toolchain.cli.score", "onnxruntime"} <= loaded
+    unwanted = {"rich", "pydantic", "importlib.metadata", "toolchain.cli.train", "toolchain.cli.class_table"}
+    assert loaded & unwanted == set()
+
+
+def test_options_are_converted_as_typer_does(run: Run, bundle: Path, reviews: Path, tmp_path: Path) -> None:
+    ended = run("score", reviews, "--bundle", bundle, "--limit", "1", "--json", "--quiet", "-o", tmp_path / "out.csv")
+    assert ended.status == 0
+    assert json.loads(ended.stdout)[0]["rows"] == 1
+    for option, value in (("--limit", "one"), ("--limit", "0"), ("--quoting", "all")):
+        assert option in error_line(run("score", reviews, "--bundle", bundle, option, value))
+
+
 # --- input files -----------------------------------------------------------------------------------------------------
 
 

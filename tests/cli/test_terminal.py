@@ -29,7 +29,7 @@ COLOR = re.compile(r"\x1b\[[\d;]*3[0-7]")
 PASS = """
 import time
 from toolchain.cli.progress import progress
-for _ in progress(range(400), "a pass"):
+for _ in progress(range(200), "a pass"):
     time.sleep(0.01)
 """
 
@@ -148,13 +148,20 @@ def test_colour_is_for_a_terminal_that_wants_it(
     assert ("\x1b" not in terminal.shown) == bare
 
 
-def test_a_bar_shows_how_far_it_is_and_leaves_nothing_behind(reviews: Path) -> None:
-    terminal = Terminal("-m", "toolchain", "score", reviews)
+def test_a_bar_shows_how_far_it_is_and_leaves_nothing_behind() -> None:
+    terminal = Terminal("-c", f"{PASS}\nfrom toolchain.cli.terminal import say\nsay('2 rows: 2 scored')")
     assert terminal.finish() == 0
     hidden, back = terminal.shown.find("\x1b[?25l"), terminal.shown.rfind("\x1b[?25h")
     assert 0 <= hidden < terminal.shown.find("━") < back
     assert "━" not in terminal.shown[back:]
     assert "2 rows: 2 scored" in terminal.shown[back:]
+
+
+def test_a_pass_that_is_over_at_once_draws_no_bar(reviews: Path) -> None:
+    terminal = Terminal("-m", "toolchain", "score", reviews)
+    assert terminal.finish() == 0
+    assert "2 rows: 2 scored" in terminal.shown
+    assert "\x1b" not in terminal.shown
 
 
 def test_a_bar_erases_the_line_that_a_narrower_terminal_folded() -> None:

@@ -1,46 +1,33 @@
 """The command line: every command, and what becomes of an error. Data goes to stdout, everything else to stderr."""
 
 import functools
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
 
 from export.errors import ExportError
 from toolchain import __version__
-from toolchain.cli.bench import bench
-from toolchain.cli.compare import compare
-from toolchain.cli.doctor import doctor
-from toolchain.cli.evaluate import evaluate
-from toolchain.cli.explain import explain
-from toolchain.cli.export import export
 from toolchain.cli.help import Command, Group, paragraphs
-from toolchain.cli.import_ import import_
-from toolchain.cli.inspect import inspect
-from toolchain.cli.predict import predict
-from toolchain.cli.report import report
-from toolchain.cli.score import score
-from toolchain.cli.serve import serve
 from toolchain.cli.terminal import be_quiet, fail, interrupted, show
-from toolchain.cli.train import train
-from toolchain.cli.verify import verify
 from toolchain.errors import CheckFailed, UsageError
 
 COMMANDS = (
-    train,
-    evaluate,
-    import_,
-    export,
-    verify,
-    score,
-    predict,
-    explain,
-    serve,
-    report,
-    compare,
-    inspect,
-    bench,
-    doctor,
+    "train",
+    "evaluate",
+    "import",
+    "export",
+    "verify",
+    "score",
+    "predict",
+    "explain",
+    "serve",
+    "report",
+    "compare",
+    "inspect",
+    "bench",
+    "doctor",
 )
 
 _EXTRAS = dict.fromkeys(("torch", "torchtext", "onnx", "matplotlib", "gensim", "sklearn"), "train") | {
@@ -51,8 +38,35 @@ _EXTRAS = dict.fromkeys(("torch", "torchtext", "onnx", "matplotlib", "gensim", "
 }
 """A module that may not be installed -> the extra that brings it."""
 
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name. A module is loaded with the first use of its command, and a run uses one of them."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in COMMANDS:
+            raise KeyError(name)
+        return _command(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in COMMANDS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class _Toolchain(Group):
+    """All of it."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = _Commands()  # type: ignore[assignment]
+
+
 app = typer.Typer(
-    cls=Group,
+    cls=_Toolchain,
     help="Train small review classifiers, export them as one text-in file, prove the export, score files with it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -110,7 +124,11 @@ def _one_line_an_error(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for _command in COMMANDS:
-    app.command(
-        name=_command.__name__.rstrip("_"), cls=Command, help=paragraphs(_command.__doc__ or ""), no_args_is_help=False
-    )(_one_line_an_error(_command))
+@functools.cache
+def _command(name: str) -> Any:
+    """The command that the function in its module makes."""
+    python_name = "import_" if name == "import" else name
+    function = getattr(importlib.import_module(f"toolchain.cli.{python_name}"), python_name)
+    alone = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
+    alone.command(name=name, cls=Command, help=paragraphs(function.__doc__ or ""))(_one_line_an_error(function))
+    return typer.main.get_command(alone)

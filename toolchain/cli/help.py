@@ -5,8 +5,8 @@ import inspect
 import re
 import shutil
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -25,9 +25,19 @@ def paragraphs(docstring: str) -> str:
 
 
 class _PlainHelp:
-    """What a command and the group of commands share: help without boxes, as wide as the terminal."""
+    """What a command and the group of commands share: help without boxes, as wide as the terminal, and values that are
+    converted only where they have to be."""
 
     help: str | None
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, that of `--help` among them."""
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            convert = getattr(parameter, "get_runtime_param", None)  # of Typer since it converts by pydantic
+            if convert and not isinstance(convert, functools.partial):
+                parameter.get_runtime_param = functools.partial(_AsItIs, convert)
+        return parameters
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """As wide as the terminal, and no wider than one reads with ease."""
@@ -119,6 +129,32 @@ def _value(parameter: Any, shown: str = "") -> str:
 
 class Command(_PlainHelp, TyperCommand):
     """A command whose help is plain text."""
+
+
+class _AsItIs:
+    """What converts the values of a parameter and leaves alone those that are right as they are: nothing, a default, a
+    string where a string is wanted.
+
+    Typer has pydantic convert, which takes longer to load than a text to be scored.
+    """
+
+    def __init__(self, convert: Callable[[], Any]) -> None:
+        self._convert = convert
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The value as the command gets it."""
+        several, wanted = param.multiple or param.nargs == -1, param.type_descriptor.annotation
+        if value is None:
+            return () if several else None
+        if wanted is str and isinstance(value, str):
+            return value
+        if wanted == list[str] and not isinstance(value, str) and all(isinstance(each, str) for each in value):
+            return list(value)
+        if value == param.default and (wanted is type(value) or value in get_args(wanted)):
+            return value
+        if value == param.default and wanted is float and type(value) is int:
+            return float(value)
+        return self._convert().coerce(value, param=param, ctx=ctx)
 
 
 class Group(_PlainHelp, TyperGroup):

@@ -1,21 +1,23 @@
 """How far a long pass is: a bar where a person is watching, a line now and then in a log."""
 
+import os
+import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any
 
-from rich import progress as progress_bars
-from rich.console import RenderableType
-from rich.control import Control
-from rich.segment import ControlType, Segment
-
-from toolchain.cli.terminal import console, escape, is_quiet, say
+from toolchain.cli.terminal import escape, is_quiet, say
 
 if TYPE_CHECKING:
+    from toolchain.cli.bar import Bar
     from toolchain.scoring.job import Summary
 
 PROGRESS_SECONDS = 30.0
 """How often a long pass says how far it is where no bar can be drawn: in a log or a pipe."""
+
+_BAR_AFTER = 0.5  # seconds
+_DUMB = ("dumb", "unknown")  # terminals that cannot draw over a line
 
 
 def progress(batches: Iterable[Any], title: str) -> Iterator[Any]:
@@ -27,49 +29,41 @@ def progress(batches: Iterable[Any], title: str) -> Iterator[Any]:
             shown.update(done, total)
 
 
-class _Bar(progress_bars.Progress):
-    """A bar that leaves nothing behind where its terminal gets narrower, and so folds the line that it showed."""
-
-    _shown = 0
-
-    def get_renderable(self) -> RenderableType:
-        line, stderr = super().get_renderable(), console(stderr=True)
-        if folds := max(0, self._shown - 1) // stderr.width:
-            erase = (ControlType.ERASE_IN_LINE, 2)
-            up = ((ControlType.CURSOR_UP, 1), erase)
-            stderr.control(Control(ControlType.CARRIAGE_RETURN, erase, *up * folds))
-        lines = stderr.render_lines(line, pad=False)
-        self._shown = max(map(Segment.get_line_length, lines), default=0)
-        return line
-
-
-def _tail(title: str, width: int) -> str:
-    """The end of a title that would leave no room for the bar: of a path, the name."""
-    return title if len(title) <= width else f"…{title[-width:]}"
-
-
 class Progress:
-    """How far a long pass is: a bar where a person is watching, elsewhere a line every `PROGRESS_SECONDS`."""
+    """How far a long pass is: a bar where a person is watching, elsewhere a line every `PROGRESS_SECONDS`.
+
+    A pass that is over sooner than `_BAR_AFTER` draws none: to load what draws it takes as long as to score a text.
+    """
 
     def __init__(self, title: str) -> None:
-        stderr = console(stderr=True)
         self._title = title
-        self._watched = stderr.file.isatty() and not stderr.is_dumb_terminal
-        self._bar = _Bar(
-            progress_bars.TextColumn("{task.description}"),
-            progress_bars.BarColumn(),
-            progress_bars.TextColumn("{task.fields[note]}"),
-            progress_bars.TimeRemainingColumn(),
-            console=stderr,
-            transient=True,
-            disable=is_quiet() or not self._watched,
-        )
-        self._task = self._bar.add_task(escape(_tail(title, stderr.width // 3)), total=None, note="")
+        self._watched = sys.stderr.isatty() and os.environ.get("TERM", "") not in _DUMB
+        self._bar: Bar | None = None
+        self._over = False
+        self._drawing = threading.Lock()
+        self._soon = threading.Timer(_BAR_AFTER, self._draw)
+        self._soon.daemon = True
+        self._where: tuple[float, float | None, str] = (0, None, "")
         self._started = self._said = time.monotonic()
+
+    def _draw(self) -> None:
+        from toolchain.cli.bar import Bar
+
+        with self._drawing:
+            if not self._over:
+                self._bar = Bar(self._title)
+                self._bar.start()
+                self._update_bar(self._bar)
+
+    def _update_bar(self, bar: "Bar") -> None:
+        done, total, note = self._where
+        bar.update(bar.task, completed=done, total=total, note=note)
 
     def update(self, done: float, total: float | None, note: str = "") -> None:
         """`done` of `total`, where that is known; `note` is shown beside it."""
-        self._bar.update(self._task, completed=done, total=total, note=note)
+        self._where = (done, total, note)
+        if self._bar is not None:
+            self._update_bar(self._bar)
         now = time.monotonic()
         if not self._watched and now - self._said >= PROGRESS_SECONDS:
             self._said = now
@@ -86,8 +80,13 @@ class Progress:
         self.update(done, total, f"{rows:,} rows")
 
     def __enter__(self) -> "Progress":
-        self._bar.start()
+        if self._watched and not is_quiet():
+            self._soon.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._bar.stop()
+        self._soon.cancel()
+        with self._drawing:
+            self._over = True
+            if self._bar is not None:
+                self._bar.stop()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from toolchain.cli import options
-from toolchain.cli.terminal import console, escape, excerpt, fail, interrupted, print_json, say
+from toolchain.cli.terminal import escape, excerpt, fail, interrupted, print_json, say, show_cursor
 from toolchain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -386,7 +386,7 @@ class _StopSignals:
         self.number = number
         for each in self._old:
             signal.signal(each, signal.SIG_DFL)
-        console(stderr=True).show_cursor()  # which a bar hides, and a process that is killed leaves hidden
+        show_cursor()
         say("stopping when the window in hand is finished; once more stops at once, without it")
 
     def __enter__(self) -> "_StopSignals":

@@ -1,8 +1,5 @@
 """What `toolchain score` prints of a run, and of a dry run."""
 
-from rich.table import Table
-
-from toolchain.cli.class_table import class_table
 from toolchain.cli.terminal import escape, say, show, warn
 from toolchain.measures.metrics import LabelMetrics
 from toolchain.scoring.job import Preview, Summary
@@ -32,6 +29,8 @@ def print_summary(summary: Summary) -> None:
 
 
 def _print_label_metrics(metrics: LabelMetrics, source: str) -> None:
+    from toolchain.cli.class_table import class_table
+
     if metrics.accuracy is not None:
         say(
             f"against {escape(repr(metrics.column))}: accuracy {metrics.accuracy:.2%}, "
@@ -44,6 +43,8 @@ def _print_label_metrics(metrics: LabelMetrics, source: str) -> None:
 
 def print_preview(preview: Preview, model: str) -> None:
     """A dry run's findings on stdout."""
+    from rich.table import Table
+
     lines = {
         "input": preview.input,
         "format": preview.format,

@@ -1,6 +1,7 @@
 """What the commands say: messages, warnings and errors on stderr, results on stdout.
 
-Rich is loaded with the first message, so that `--help` does without it.
+Rich is loaded with the first that has markup or is more than a line of text: it takes as long to load as a text to be
+scored.
 """
 
 import functools
@@ -8,7 +9,7 @@ import io
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -28,11 +29,39 @@ def console(stderr: bool) -> "Console":
     """
     from rich.console import Console
 
-    stream = sys.stderr if stderr else sys.stdout
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")
+    stream = _stream(stderr)
     width = None if stream.isatty() or "COLUMNS" in os.environ else _ENDLESS
     return Console(stderr=stderr, highlight=False, soft_wrap=stderr, width=width)
+
+
+def _stream(stderr: bool) -> TextIO:
+    stream = sys.stderr if stderr else sys.stdout
+    if isinstance(stream, io.TextIOWrapper) and stream.errors != "backslashreplace":
+        stream.reconfigure(errors="backslashreplace")
+    return stream
+
+
+def _print_line(message: "RenderableType", stderr: bool) -> None:
+    """A message as `console` prints it without folding; Rich is not loaded for one that has no markup."""
+    if isinstance(message, str) and "[" not in message:
+        stream = _stream(stderr)
+        stream.write(f"{message}\n")
+        stream.flush()
+    else:
+        console(stderr).print(message, soft_wrap=True)
+
+
+def _print_marked(mark: str, style: str, message: str) -> None:
+    """`mark: message` on stderr, the mark in a style where a terminal shows one."""
+    styled = _stream(stderr=True).isatty() or "FORCE_COLOR" in os.environ
+    _print_line(f"{f'[{style}]{mark}:[/]' if styled else f'{mark}:'} {escape(message)}", stderr=True)
+
+
+def show_cursor() -> None:
+    """The cursor of the terminal, which a bar hides, and a process that is killed leaves hidden."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\x1b[?25h")
+        sys.stderr.flush()
 
 
 def be_quiet(wanted: bool) -> None:
@@ -52,7 +81,7 @@ class _Loudness:
 def say(message: "RenderableType") -> None:
     """What happens, on stderr, in Rich's markup."""
     if not _Loudness.quiet:
-        console(stderr=True).print(message)
+        _print_line(message, stderr=True)
 
 
 def tell(line: str) -> None:
@@ -62,15 +91,20 @@ def tell(line: str) -> None:
 
 def show(result: "RenderableType", *, soft_wrap: bool | None = None, markup: bool | None = None) -> None:
     """What was asked for, on stdout, in Rich's markup."""
-    console(stderr=False).print(result, soft_wrap=soft_wrap, markup=markup)
+    if soft_wrap and markup is None:
+        _print_line(result, stderr=False)
+    else:
+        console(stderr=False).print(result, soft_wrap=soft_wrap, markup=markup)
 
 
 def escape(text: str) -> str:
     """Text that a terminal shows and does not obey: no markup, and control characters as their escapes."""
+    shown = "".join(character if character.isprintable() else _spelled(character) for character in text)
+    if "[" not in shown:
+        return shown
     from rich.markup import escape as escape_markup
 
-    shown = (character if character.isprintable() else _spelled(character) for character in text)
-    return escape_markup("".join(shown))
+    return escape_markup(shown)
 
 
 def _spelled(character: str) -> str:
@@ -93,17 +127,17 @@ def show_excerpt(text: str) -> None:
 
 def warn(message: str) -> None:
     """Something that a person should look at; the command goes on."""
-    console(stderr=True).print(f"[yellow]warning:[/] {escape(message)}")
+    _print_marked("warning", "yellow", message)
 
 
 def fail(message: str) -> None:
     """The one line that says what is wrong, where, and what to do."""
-    console(stderr=True).print(f"[bold red]error:[/] {escape(message)}")
+    _print_marked("error", "bold red", message)
 
 
 def interrupted(kept: str) -> None:
     """A run was stopped from outside; `kept` says what there is of it."""
-    console(stderr=True).print(f"[yellow]interrupted:[/] {escape(kept)}")
+    _print_marked("interrupted", "yellow", kept)
 
 
 def print_json(value: Any) -> None:

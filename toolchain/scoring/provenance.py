@@ -2,10 +2,11 @@
 the file to its bundle."""
 
 import platform
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +124,16 @@ def _plain(contents: Any) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
+    """Those of what took part: of packages that this process has loaded. A cluster's driver, which runs no model, names
+    those that are installed."""
     versions = {"toolchain": __version__, "python": platform.python_version()}
+    loaded = {package: sys.modules.get(package.removesuffix("-gpu")) for package in _PACKAGES}
+    if runtime := loaded["onnxruntime"]:
+        del loaded["onnxruntime" if runtime.package_name == "onnxruntime-gpu" else "onnxruntime-gpu"]
+        return versions | {package: module.__version__ for package, module in loaded.items() if module}
+    from importlib.metadata import PackageNotFoundError, version
+
     for package in _PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return versions

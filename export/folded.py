@@ -1,0 +1,149 @@
+"""The folded graphs of large models, kept in the user's cache so that a session maps their tables into memory.
+
+ONNX Runtime folds `embedding @ W_ih + b` while a session loads, a quarter of a second for 30,000 words. The first
+session of a model on a machine writes the graph that ONNX Runtime has made of it; later ones load that.
+
+An entry is a folder named by everything that its numbers depend on: the model's SHA-256, the version of ONNX Runtime,
+the processor. It is written beside and renamed, so that it is whole or absent whoever else writes it at that time, and
+read only where its files have the SHA-256 that it says and nobody else could have put them there. Where anything of it
+is missing, damaged or not allowed, the session is opened as if there were no cache. Answers are the same to the bit.
+"""
+
+import hashlib
+import json
+import mmap
+import os
+import platform
+import shutil
+import stat
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from export.sessions import RuntimeUnavailable, open_session, runtime_version
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+WORTH_KEEPING = 4 << 20
+"""Bytes of a model's file; a smaller one is folded in less time than an entry takes to check."""
+
+KEPT = 4
+"""Entries that stay, those that were used last. One takes as much room as the tables: 142 MB for 46,000 words."""
+
+_FORMAT = 1
+_GRAPH, _TABLES, _DIGESTS = "model.onnx", "tables.bin", "entry.json"
+_UNFINISHED = ".writing-"
+_LEFT_BEHIND = 3600.0  # seconds after which an unfinished entry is nobody's
+_CPU_DESCRIPTION = 4096  # bytes of /proc/cpuinfo, of its first processor
+_MAX_DIGESTS_BYTES = 1 << 12
+
+
+def folder() -> Path | None:
+    """Where entries are kept: `toolchain/folded` in the user's cache folder; None where there is no home."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA", "")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base) / "toolchain" / "folded" if os.path.isabs(base) else None
+
+
+def open_mapped(model: Path, digest: str, threads: int) -> "onnxruntime.InferenceSession | None":
+    """A session on `cpu` of the graph that is kept of `model`, which has this SHA-256; None where none can be used."""
+    if (entry := _entry(model, digest)) is None:
+        return None
+    try:
+        if not _is_whole(entry):
+            return None
+        session = open_session(entry / _GRAPH, "cpu", threads, optimized=True)
+        os.utime(entry)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeUnavailable):
+        return None
+    return session
+
+
+def open_and_keep(model: Path, digest: str, threads: int) -> "onnxruntime.InferenceSession":
+    """A session on `cpu` of `model`, which has this SHA-256, that leaves its folded graph for the next one.
+
+    Raises `RuntimeUnavailable` as `open_session` does.
+    """
+    if (entry := _entry(model, digest)) is None:
+        return open_session(model, "cpu", threads)
+    try:
+        entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_ours(entry.parent):
+            return open_session(model, "cpu", threads)
+        room = Path(tempfile.mkdtemp(dir=entry.parent, prefix=_UNFINISHED))
+    except OSError:
+        return open_session(model, "cpu", threads)
+    try:
+        session = open_session(model, "cpu", threads, keep=(room / _GRAPH, _TABLES))
+        with suppress(OSError):
+            _publish(room, entry)
+        return session
+    except RuntimeUnavailable:  # no room on the disk, perhaps
+        return open_session(model, "cpu", threads)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def _entry(model: Path, digest: str) -> Path | None:
+    """The folder of the model's entry, whether it exists or not; None where none is kept."""
+    base = folder()
+    if base is None or model.stat().st_size < WORTH_KEEPING:
+        return None
+    depends_on = (_FORMAT, digest, runtime_version(), _processor())
+    return base / hashlib.sha256(repr(depends_on).encode()).hexdigest()
+
+
+def _processor() -> str:
+    """What the numbers of a product depend on: the processor's model and what it can do."""
+    try:
+        with open("/proc/cpuinfo", "rb") as file:
+            lines = file.read(_CPU_DESCRIPTION).split(b"\n\n")[0].decode(errors="replace").splitlines()
+        told = [line for line in lines if line.startswith(("model name", "flags", "Features", "CPU "))]
+    except OSError:
+        told = []
+    return "\n".join([platform.machine(), *(told or [platform.processor()])])
+
+
+def _publish(room: Path, entry: Path) -> None:
+    """Make the finished files in `room` the `entry`, in place of a damaged one, and drop entries that are too many."""
+    digests = {name: _digest(room / name) for name in (_GRAPH, _TABLES)}
+    (room / _DIGESTS).write_text(json.dumps(digests), encoding="utf-8")
+    if entry.exists():
+        entry.rename(room / "replaced")
+    room.rename(entry)
+    newest_first = sorted(entry.parent.iterdir(), key=lambda path: -path.stat().st_mtime)
+    unfinished = [path for path in newest_first if path.name.startswith(_UNFINISHED)]
+    finished = [path for path in newest_first if path not in unfinished]
+    left_behind = [path for path in unfinished if time.time() - path.stat().st_mtime > _LEFT_BEHIND]
+    for path in (*left_behind, *finished[KEPT:]):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_whole(entry: Path) -> bool:
+    """Whether an entry is ours and its files are what it says they are."""
+    if not (_is_ours(entry.parent) and _is_ours(entry)) or any(path.is_symlink() for path in entry.iterdir()):
+        return False
+    if (entry / _DIGESTS).stat().st_size > _MAX_DIGESTS_BYTES:
+        return False
+    digests = json.loads((entry / _DIGESTS).read_bytes())
+    return all(_digest(entry / name) == digests[name] for name in (_GRAPH, _TABLES))
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether it is a folder, no link to one, that only this user may write to."""
+    about = path.lstat()
+    if not stat.S_ISDIR(about.st_mode):
+        return False
+    return not hasattr(os, "getuid") or (about.st_uid == os.getuid() and not about.st_mode & 0o022)
+
+
+def _digest(path: Path) -> str:
+    """The hex SHA-256 of a file that is not empty, without a copy of it."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        return hashlib.sha256(mapped).hexdigest()
