@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses 2 --dist worksteal
 # What `make test` leaves out, each with a target of its own.
 CLUSTER_TESTS := tests/scoring/ray
-PAGE_TESTS := tests/report/test_page_in_browser.py tests/serving/test_page_in_browser.py
+PAGE_TESTS := tests/report/test_page_in_browser.py tests/report/test_layout_in_browser.py tests/serving/test_page_in_browser.py
 DOCS_TESTS := tests/docs/test_site.py tests/docs/test_walks.py
 BROWSER_EXAMPLE := examples/tests/test_browser.py
 # What a change has to pass: these one after the other, for they take both cores or want the machine to themselves; then

@@ -19,7 +19,7 @@ FLOORS = (
     ("toolchain.scoring.ray",),
     ("toolchain.scoring",),
     ("toolchain.files", "toolchain.measures"),
-    ("toolchain", "toolchain.errors"),
+    ("toolchain", "toolchain.errors", "toolchain.look"),
     ("export",),
 )
 ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -1,6 +1,6 @@
 // Puts the page together in one folder that any static web server can serve: node build.mjs BUNDLE [OUT]
-// The page's own files, ONNX Runtime and Papa Parse from node_modules, and from the bundle the model, its manifest and
-// its vectors.
+// The page's own files, the look that it shares with the page of toolchain serve, ONNX Runtime and Papa Parse from
+// node_modules, and from the bundle the model, its manifest and its vectors.
 
 import { createHash } from "node:crypto";
 import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
@@ -8,6 +8,12 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
+
+const TOOLCHAIN = join(HERE, "..", "..", "toolchain");
+const STYLES = {
+  "look.css": "look.css",
+  "serving/assets/page.css": "page.css",
+};
 
 // Renamed to .js, because some web servers do not know .mjs and browsers refuse a module of an unknown type.
 const LIBRARIES = {
@@ -31,6 +37,9 @@ async function build(bundle, out) {
   const manifest = JSON.parse(await readFile(join(bundle, "manifest.json"), "utf8"));
   await mkdir(join(out, "lib"), { recursive: true });
   await cp(join(HERE, "src"), out, { recursive: true });
+  for (const [from, to] of Object.entries(STYLES)) {
+    await cp(join(TOOLCHAIN, from), join(out, to));
+  }
   for (const [from, to] of Object.entries(LIBRARIES)) {
     await cp(join(HERE, "node_modules", from), join(out, to));
   }

@@ -20,6 +20,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 from examples.tests.headless import FOLDER, Page, Server, browsing, build, serving
+from examples.tests.looking import SCHEMES, WIDTHS, faint, look, misplaced
 from export.bundle import open_bundle
 
 REVIEW = "I did not expect much, and the film was lovely."
@@ -338,6 +339,21 @@ def test_a_screen_reader_is_told(page: Page, session: ort.InferenceSession, tmp_
     page.choose(write(tmp_path / "reviews.csv", [["text"], [REVIEW]]))
     for control in ("text", "file", "column", "download", "check"):
         assert page[control].accessible_name
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_word_breaks_nothing_overflows_and_all_can_be_read(
+    page: Page, tmp_path: Path, width: int, scheme: str
+) -> None:
+    page.set_text(REVIEW)
+    page.choose(write(tmp_path / "reviews.csv", [["id", "text", "note"], *ROWS]))
+    page["check"].click()
+    page.check_report()
+    look(page.driver, width, scheme)
+    assert misplaced(page.driver) == []
+    assert faint(page.driver) == []
+    look(page.driver)
 
 
 def test_nothing_scrolls_sideways_on_a_phone(page: Page, tmp_path: Path) -> None:

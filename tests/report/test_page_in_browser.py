@@ -16,22 +16,27 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from examples.tests.headless import browsing
+from examples.tests.looking import faint, look
 from tests.report.test_report import make_bundle
 from toolchain.report.html_page import (
-    Chart,
+    Bars,
+    Facts,
+    Matrix,
     Note,
     Page,
+    Part,
     Rows,
     Section,
     Table,
     Text,
     Texts,
     Tiles,
-    bars,
-    visible,
+    Warnings,
+    histogram,
     write_page,
 )
 from toolchain.report.report import write_report
+from toolchain.report.shown import visible
 
 PATIENCE = 60.0
 ROWS = 50_000
@@ -49,35 +54,6 @@ HOSTILE = [
     "한국어 العربية 👩‍👩‍👧 \ufffe\uffff",
 ]
 LABELS = ("neg</script><script>window.hacked = 1</script>", "pos' onclick='window.hacked = 1")
-TEXT_CONTRAST = 4.5
-
-CONTRAST = """
-function channels(colour) { return colour.match(/[\\d.]+/g).map(Number); }
-function luminance([red, green, blue]) {
-  const part = (value) => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
-  return 0.2126 * part(red) + 0.7152 * part(green) + 0.0722 * part(blue);
-}
-function ratio(one, other) {
-  const [low, high] = [luminance(one), luminance(other)].sort((a, b) => a - b);
-  return (high + 0.05) / (low + 0.05);
-}
-function background(element) {
-  for (let at = element; at; at = at.parentElement) {
-    const colour = channels(getComputedStyle(at).backgroundColor);
-    if (colour[3] !== 0) return colour;
-  }
-  return [255, 255, 255];
-}
-const faint = [];
-for (const element of document.querySelectorAll("body *")) {
-  const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
-  if (!own || ["SCRIPT", "NOSCRIPT", "OPTION"].includes(element.tagName) || !element.checkVisibility()) continue;
-  const style = getComputedStyle(element);
-  const value = ratio(channels(element.closest("svg") ? style.fill : style.color), background(element));
-  if (value < arguments[0]) faint.push(`${element.tagName} ${element.textContent.slice(0, 40)} ${value.toFixed(2)}`);
-}
-return faint;
-"""
 
 
 @pytest.fixture(scope="module")
@@ -109,14 +85,6 @@ class Report:
 
     def wait_for(self, selector: str, text: str) -> None:
         WebDriverWait(self.driver, PATIENCE, poll_frequency=0.05).until(lambda _: self.one(selector).text == text)
-
-    def emulate(self, media: str = "", scheme: str = "light") -> None:
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
-
-    def resize(self, width: int, height: int) -> None:
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
     def column(self, number: int) -> list[str]:
         """What stands in a column of the table of rows, on this page of it."""
@@ -165,8 +133,16 @@ def plain_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         choices=(2, 1),  # the second has too many values to choose from
     )
     sections = [
-        Section("Parts", [Tiles([("Rows", "50,000")]), Note("A note."), Note("Mind it.", warning=True), table]),
-        Section("Charts", [bars("Bars", "Two bars.", ("neg", "pos"), {"here": (1, 2), "there": (2, 1)}, "rows")]),
+        Section("Parts", [Tiles([("Rows", "50,000")]), Note("A note."), Warnings(["Mind it."]), table]),
+        Section("Facts", [Facts("Facts", [("Text column", "review")])]),
+        Section(
+            "Charts",
+            [
+                Bars("Bars", "Two bars each.", ("neg", "pos"), {"here": (1, 2), "there": (2, 1)}, "rows"),
+                Matrix("Matrix", "Four cells.", "label", ("neg", "pos"), [[3, 1], [0, 4]]),
+                histogram("Histogram", "Two bins.", (0.0, 0.5, 1.0), (1, 2), "confidence"),
+            ],
+        ),
         Section("Texts", [Texts("Texts", [Text([("line", "1")], pieces)])]),
         Section("Rows", [rows]),
     ]
@@ -185,7 +161,7 @@ def plain(driver: webdriver.Chrome, plain_file: Path) -> Iterator[Report]:
     report = Report(driver, plain_file)
     report.wait_for(".count", "50,000 of 50,000 rows")
     yield report
-    report.emulate()
+    look(report.driver)
     assert report.console() == []
 
 
@@ -193,7 +169,7 @@ def test_nothing_in_a_hostile_file_is_run(hostile: Report) -> None:
     assert hostile.run("return window.hacked === undefined")
     for button in hostile.all(".rows thead button"):
         button.click()
-    hostile.all("summary")[0].click()
+    hostile.run("for (const each of document.querySelectorAll('summary')) each.click()")
     assert hostile.run("return window.hacked === undefined")
     # The page's own script and the rows, and no element that the file brought.
     assert hostile.run("return document.querySelectorAll('script').length") == 2
@@ -214,13 +190,13 @@ def test_hostile_text_stands_there_as_it_is(hostile: Report) -> None:
     quotes = hostile.run("return [...document.querySelectorAll('blockquote')].map((each) => each.textContent)")
     assert HOSTILE[3] in quotes
     assert any(quote.startswith("www") and quote.endswith("more characters)") for quote in quotes)
-    labels = hostile.run("return [...document.querySelectorAll('figure table')].map((each) => each.textContent).join()")
+    labels = hostile.run("return [...document.querySelectorAll('.bars')].map((each) => each.textContent).join()")
     assert LABELS[0] in labels
 
 
 def test_a_hostile_file_makes_no_heavy_page(hostile: Report, hostile_file: Path) -> None:
     assert hostile_file.stat().st_size < 1_000_000
-    hostile.resize(1280, 800)
+    look(hostile.driver)
     assert hostile.run("return document.documentElement.scrollWidth") == 1280
     search = hostile.one(".filters input")
     search.send_keys("HYPERLINK")
@@ -321,33 +297,39 @@ def test_a_label_is_chosen_by_mouse(plain: Report) -> None:
 
 @pytest.mark.parametrize(("media", "scheme"), [("", "light"), ("", "dark"), ("print", "dark")])
 def test_text_can_be_read_in_every_scheme(plain: Report, media: str, scheme: str) -> None:
-    plain.emulate(media, scheme)
+    look(plain.driver, scheme=scheme, media=media)
     paper = plain.run("return getComputedStyle(document.body).backgroundColor")
-    assert (paper == "rgb(255, 255, 255)") == (scheme == "light" or media == "print")
+    assert paper == (
+        "rgb(255, 255, 255)" if media else "rgb(245, 246, 244)" if scheme == "light" else "rgb(17, 23, 22)"
+    )
     if not media:
         plain.run("for (const each of document.querySelectorAll('details')) each.open = true")
-    assert plain.run(CONTRAST, TEXT_CONTRAST) == []
+    assert faint(plain.driver) == []
 
 
 def test_the_contrast_check_sees_what_is_faint(plain: Report) -> None:
     plain.run("document.querySelector('h1').style.color = '#999999'")
-    assert len(plain.run(CONTRAST, TEXT_CONTRAST)) == 1
+    assert len(faint(plain.driver)) == 1
 
 
 def test_on_paper_there_is_nothing_to_press(plain: Report) -> None:
-    plain.emulate("print")
-    assert not any(each.is_displayed() for each in plain.all(".filters, .pager, header nav, details"))
+    look(plain.driver, media="print")
+    assert not any(each.is_displayed() for each in plain.all(".filters, .pager, .sections, details"))
     assert plain.one(".rows tbody tr").is_displayed()
 
 
 def test_a_screen_reader_finds_its_way(plain: Report) -> None:
     assert plain.one("html").get_attribute("lang") == "en"
     assert plain.run("return [...document.querySelectorAll('th:not([scope])')].length") == 0
+    assert plain.run("return [...document.querySelectorAll('th')].every((each) => each.textContent)")
     assert plain.run("return [...document.querySelectorAll('table')].every((each) => each.caption.textContent)")
     assert plain.one(".chart").aria_role == "image"
-    assert plain.one(".chart").accessible_name == "Bars. Two bars."
+    assert plain.one(".chart").accessible_name == "Histogram. Two bins."
+    assert plain.run("return [...document.querySelectorAll('h1, h2, h3')].map((each) => each.tagName).join()") == (
+        "H1,H2,H2,H3,H2,H2,H2"
+    )
     assert plain.one(".count").aria_role == "status"
-    plain.one("summary").click()
+    plain.run("document.querySelector('summary').click()")
     for control in plain.all("input, select, button, .scroll"):
         assert control.accessible_name
     assert len(plain.all("h1")) == 1
@@ -355,18 +337,17 @@ def test_a_screen_reader_finds_its_way(plain: Report) -> None:
 
 
 def test_nothing_scrolls_sideways_on_a_phone(plain: Report) -> None:
-    plain.resize(360, 740)
-    try:
-        assert plain.run("return document.documentElement.scrollWidth") == 360
-    finally:
-        plain.resize(1280, 800)
+    look(plain.driver, 360)
+    assert plain.run("return document.documentElement.scrollWidth") == 360
 
 
-def test_what_xml_does_not_know_ends_in_no_chart(tmp_path: Path) -> None:
+def test_what_cannot_be_seen_ends_in_no_chart(tmp_path: Path) -> None:
     every = "".join(map(chr, [*range(0x300), *range(0x2000, 0x2070), 0xD800, 0xDFFF, 0xFFFE, 0xFFFF, 0x1FFFE]))
-    chart = bars(every, every, (every, "b"), {"n": (1, 2)}, every)
-    assert isinstance(chart, Chart)
-    write_page(Page(every, every, [Section(every, [chart])]), tmp_path / "page.html")
+    parts: list[Part] = [
+        Bars(every, every, (every, "b"), {every: (1, 2)}, every),
+        histogram(every, every, (0, 1), (1,), every),
+    ]
+    write_page(Page(every, every, [Section(every, parts)]), tmp_path / "page.html")
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "\0" not in html
     assert "\u202e" not in html

@@ -24,7 +24,7 @@ from toolchain.files.inputs import output_path
 from toolchain.measures.drift import Reference
 from toolchain.measures.thresholds import ThresholdCounts
 from toolchain.report import kept, scored_rows
-from toolchain.report.html_page import Table, Texts
+from toolchain.report.html_page import Facts, Texts
 from toolchain.report.kept import Sample, WordCounts
 from toolchain.report.report import read_run, report_page
 from toolchain.report.scored_rows import survey_file
@@ -293,7 +293,8 @@ def test_words_are_coloured_where_the_bundle_explains(bundle: Path, sample_csv: 
     with Scorer(explaining, "cpu") as scorer:
         score_file(scorer, str(sample_csv), output, Options(limit=40))
         survey = survey_file(output, explaining)
-    unsure = report_page(survey, explaining, None).sections[-2].parts[0]
+    sections = {section.title: section for section in report_page(survey, explaining, None).sections}
+    unsure = sections["Least sure answers"].parts[0]
     assert isinstance(unsure, Texts)
     assert unsure.coloured
     for row, text in zip(survey.unsure.rows(), unsure.texts, strict=True):
@@ -320,4 +321,4 @@ def test_a_table_says_how_many_columns_it_leaves_out(tiny_bundle: Bundle, tmp_pa
     survey = survey_file(str(write_csv(tmp_path / "r.csv", rows)), tiny_bundle)
     assert survey.columns_left_out == 5
     assert "5 more columns of the file are left out" in page_text(survey, tiny_bundle)
-    assert isinstance(report_page(survey, tiny_bundle, None).sections[0].parts[-1], Table)
+    assert isinstance(report_page(survey, tiny_bundle, None).sections[-1].parts[-1], Facts)

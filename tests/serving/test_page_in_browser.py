@@ -11,6 +11,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from examples.tests.headless import browsing
+from examples.tests.looking import SCHEMES, WIDTHS, faint, look, misplaced
 from tests.serving.running import Running, serving
 
 PATIENCE = 60.0
@@ -76,10 +77,21 @@ def test_an_error_is_said_in_its_own_words(driver: webdriver.Chrome) -> None:
     wait_for(driver, "#counts", "No answer: text has 100001 characters; the limit is 100000")
 
 
-@pytest.mark.parametrize("width", [400, 1280])
-def test_nothing_overflows(driver: webdriver.Chrome, width: int) -> None:
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    type_in(driver, "a fine film " * 40 + "w" * 300)
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_word_breaks_nothing_overflows_and_all_can_be_read(
+    driver: webdriver.Chrome, width: int, scheme: str
+) -> None:
+    look(driver, width, scheme)
+    type_in(driver, "a fine film " * 40)
+    WebDriverWait(driver, PATIENCE).until(lambda _: driver.find_elements(By.CSS_SELECTOR, "#marked mark"))
+    assert misplaced(driver) == []
+    assert faint(driver) == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_word_without_an_end_breaks_and_overflows_nothing(driver: webdriver.Chrome, width: int) -> None:
+    look(driver, width)
+    type_in(driver, "a fine film " + "w" * 300)
     WebDriverWait(driver, PATIENCE).until(lambda _: driver.find_elements(By.CSS_SELECTOR, "#marked mark"))
     assert driver.execute_script(OVERFLOWING) == 0

@@ -32,7 +32,7 @@ COMMANDS = (
 
 _EXTRAS = dict.fromkeys(("torch", "torchtext", "onnx", "matplotlib", "gensim", "sklearn"), "train") | {
     "tensorboard": "tensorboard",
-    **dict.fromkeys(("jinja2", "markupsafe", "vl_convert"), "report"),
+    **dict.fromkeys(("jinja2", "markupsafe"), "report"),
     **dict.fromkeys(("ray", "pyarrow"), "ray"),
     **dict.fromkeys(("fastapi", "pydantic", "starlette", "uvicorn", "prometheus_client"), "serve"),
 }

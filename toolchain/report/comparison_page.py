@@ -6,6 +6,7 @@ from toolchain.files.outputs import Product
 from toolchain.judging.comparison import SHIFT_BINS, Change, Comparison, McNemar
 from toolchain.report.html_page import (
     Chart,
+    Matrix,
     Note,
     Page,
     Section,
@@ -13,10 +14,12 @@ from toolchain.report.html_page import (
     Text,
     Texts,
     Tiles,
+    Warnings,
     histogram,
     is_page,
     write_page,
 )
+from toolchain.report.shown import percent
 
 PAGE = Product("compare.html", is_page)
 
@@ -28,24 +31,25 @@ def write_comparison(comparison: Comparison, path: str | Path) -> None:
 
 def comparison_page(comparison: Comparison) -> Page:
     """What changes, which model is right more often where labels are known, what each costs, and what to look at."""
-    weak = [Note(warning, warning=True) for warning in comparison.warnings]
+    weak = [Warnings(comparison.warnings)] if comparison.warnings else []
     sections = [Section("What changes", [_figures(comparison), *weak, _flips(comparison), _shift(comparison)])]
     if comparison.mcnemar is not None:
         sections.append(Section("Against the labels", _agreement(comparison, comparison.mcnemar)))
     sections += [
-        Section("What each costs", [_costs(comparison)]),
         Section("Most changed reviews", [_most_changed(comparison)]),
+        Section("What each costs", [_costs(comparison)]),
     ]
+    rejected = f"; {comparison.rejected:,} more could not be scored" if comparison.rejected else ""
     subtitle = (
-        f"{comparison.scored:,} reviews of {comparison.input}, column {comparison.text_column}, on "
-        f"{comparison.provider}; {comparison.rejected:,} of {comparison.rows:,} rows could not be scored"
+        f"{comparison.scored:,} reviews of {comparison.input} (text column: {comparison.text_column}), scored with "
+        f"both on {comparison.provider}{rejected}"
     )
     return Page(f"{comparison.new.bundle} in place of {comparison.old.bundle}", subtitle, sections)
 
 
 def _figures(comparison: Comparison) -> Tiles:
     tiles = [
-        ("Labels changed", f"{comparison.changed_share:.2%}"),
+        ("Labels changed", percent(comparison.changed_share, 2)),
         ("Mean shift of probability", f"{comparison.shift.mean:.4f}"),
         ("Size, new by old", f"{comparison.new.model_bytes / comparison.old.model_bytes:.2f}"),
     ]
@@ -54,15 +58,18 @@ def _figures(comparison: Comparison) -> Tiles:
         tiles.append(("Speed, new by old", f"{new_speed / old_speed:.2f}"))
     old, new = comparison.old.label_metrics, comparison.new.label_metrics
     if old and new and old.accuracy is not None and new.accuracy is not None:
-        tiles.insert(1, ("Accuracy", f"{old.accuracy:.2%} → {new.accuracy:.2%}"))
+        tiles[1:1] = [("Accuracy, old", percent(old.accuracy, 2)), ("Accuracy, new", percent(new.accuracy, 2))]
     return Tiles(tiles)
 
 
-def _flips(comparison: Comparison) -> Table:
-    return Table(
-        "Old answers (lines) and new ones",
-        ("old \\ new", *comparison.flips),
-        [(old, *counts.values()) for old, counts in comparison.flips.items()],
+def _flips(comparison: Comparison) -> Matrix:
+    names = list(comparison.flips)
+    return Matrix(
+        "Old answers and new ones",
+        "A line has the reviews of an old answer, a column those of a new one.",
+        "old answer",
+        names,
+        [[counts[name] for name in names] for counts in comparison.flips.values()],
     )
 
 
@@ -82,7 +89,7 @@ def _agreement(comparison: Comparison, test: McNemar) -> list[Note | Table]:
     sides = {"old": comparison.old.label_metrics, "new": comparison.new.label_metrics}
     figures = {name: metrics for name, metrics in sides.items() if metrics is not None}
     rows = {
-        "accuracy": [f"{metrics.accuracy:.2%}" for metrics in figures.values()],
+        "accuracy": [_share(metrics.accuracy) for metrics in figures.values()],
         "log-loss": [f"{metrics.log_loss:.4f}" for metrics in figures.values()],
         **{
             f"recall of {label}": [_share(metrics.classes[label].recall) for metrics in figures.values()]
@@ -97,8 +104,8 @@ def _agreement(comparison: Comparison, test: McNemar) -> list[Note | Table]:
     return [
         Note(test.verdict),
         Table(
-            f"{labelled:,} labelled reviews, column {comparison.label_column}",
-            ("", *figures),
+            f"{labelled:,} labelled reviews (label column: {comparison.label_column})",
+            ("figure", *figures),
             [(name, *values) for name, values in rows.items()],
         ),
     ]
@@ -108,7 +115,7 @@ def _costs(comparison: Comparison) -> Table:
     sides = (comparison.old, comparison.new)
     return Table(
         "Measured in the same run, in turns",
-        ("", "old", "new"),
+        ("what is measured", "old", "new"),
         [
             ("bundle", *(side.bundle for side in sides)),
             ("file", *(side.model for side in sides)),
@@ -116,7 +123,7 @@ def _costs(comparison: Comparison) -> Table:
             ("size of the file, MB", *(f"{side.model_bytes / 1e6:,.2f}" for side in sides)),
             ("size of the bundle, MB", *(f"{side.bundle_bytes / 1e6:,.2f}" for side in sides)),
             ("words in the vocabulary", *(side.vocabulary for side in sides)),
-            ("unknown words", *(f"{side.unknown_rate:.2%}" for side in sides)),
+            ("unknown words", *(percent(side.unknown_rate, 2) for side in sides)),
         ],
     )
 
@@ -138,4 +145,4 @@ def _facts(change: Change) -> list[tuple[str, str]]:
 
 
 def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2%}"
+    return "–" if value is None else percent(value, 2)

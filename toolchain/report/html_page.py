@@ -4,56 +4,55 @@ Whatever comes from a file is shown and never run. Jinja2 escapes every value, d
 without a character that HTML reads, the script writes text and no markup, and a Content-Security-Policy lets the
 browser run this script alone (by its SHA-256) and load nothing. Control characters and direction overrides become
 visible.
-
-Charts are Vega-Lite, drawn while the page is written: as SVG a chart is about 10 KB and takes a second, needs no
-script, prints, and follows the reader's light or dark colours, because its colours are the style sheet's variables. The
-bundle of Vega for drawing in the page was 900 KB and took half a minute to make, and it needs `unsafe-eval` or a second
-interpreter; what is lost is the value under the pointer, which stands in the table below each chart.
 """
 
-import base64
-import hashlib
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import jinja2
 import orjson
-import vl_convert
 from markupsafe import Markup
 
 from toolchain import __version__
 from toolchain.files.outputs import writing
+from toolchain.look import csp_source, shared_style
+from toolchain.report import charts
+from toolchain.report.shown import Cell, breakable, cell, percent, visible
 from toolchain.scoring.word_shares import shade
-
-Cell = str | int | float | None
-
-SERIES = 8
-"""How many colours there are for curves; more cannot be told apart."""
 
 _GENERATOR = b'<meta name="generator" content="toolchain '
 _HEAD = 4096
 _ASSETS = Path(__file__).parent / "assets"
 _SHOWN = 2_000
 _CHOICES = 100
+_NARROW = 6
+_SHADES = 10
 _IN_JSON = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-_PLAIN = ",.12~g"
 _unsafe_in_json = re.compile("[<>&\u2028\u2029]")
-# C0 and C1 controls but white space, bidirectional embeddings, overrides and isolates, surrogates, noncharacters.
-_hidden = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
 class Note:
-    """A paragraph; a `warning` stands out."""
+    """A paragraph."""
 
     text: str
-    warning: bool = False
     kind: ClassVar[str] = "note"
+    wide: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Warnings:
+    """What there is to doubt, one below the other."""
+
+    texts: Sequence[str]
+    kind: ClassVar[str] = "warnings"
+    wide: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -62,35 +61,114 @@ class Tiles:
 
     items: Sequence[tuple[str, str]]
     kind: ClassVar[str] = "tiles"
+    wide: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and what there is to say of each."""
+
+    caption: str
+    items: Sequence[tuple[str, str]]
+    kind: ClassVar[str] = "facts"
+    wide: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose first column names the rows. Without `columns` it has no head.
+    """A table whose first column names the rows.
 
-    Whole numbers get thousands separators, other numbers four digits; None is an empty cell. With `numbers` every
-    column but the first is set flush right.
+    Whole numbers get thousands separators, other numbers four digits; None is an empty cell. The other columns are set
+    flush right. A `wide` one has the page's whole width.
     """
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
-    numbers: bool = True
+    wide: bool = False
     kind: ClassVar[str] = "table"
 
 
 @dataclass(frozen=True)
-class Chart:
-    """A Vega-Lite chart, its `description` in words, and its figures as a table for those who cannot see it.
+class Bars:
+    """A bar for each of `names`, in order, and of each series (at most `charts.SERIES`): `series` [names].
 
-    Colours in `specification` are the style sheet's (`var(--series-1)` …), data are inline.
+    With `shares` the values are shares of all, from 0 to 1, shown in percent and drawn to the largest. `unit` says what
+    the values are.
+    """
+
+    caption: str
+    description: str
+    names: Sequence[str]
+    series: Mapping[str, Sequence[float]]
+    unit: str
+    shares: bool = False
+    kind: ClassVar[str] = "bars"
+    wide: ClassVar[bool] = False
+
+    @property
+    def lines(self) -> Iterator[tuple[str, list[tuple[float, str]]]]:
+        """Each name with the length in percent of its bars, and their values as they are shown."""
+        drawn = list(self.series.values())[: charts.SERIES]
+        longest = max(max(values) for values in drawn) or 1
+        for place, name in enumerate(self.names):
+            values = [series[place] for series in drawn]
+            shown = [percent(value) if self.shares else f"{value:,.12g}" for value in values]
+            yield name, list(zip([100 * value / longest for value in values], shown, strict=True))
+
+    @property
+    def thickness(self) -> int:
+        """Of a bar, in pixels: few are thick."""
+        return (34 if len(self.names) <= 3 else 15) if len(self.series) == 1 else 9
+
+    @property
+    def short(self) -> bool:
+        """Whether every name fits beside its bars."""
+        return max(map(len, self.names)) <= 12
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Counts of `names` by names, [line, column], shaded by the share of the line; `corner` names lines and columns."""
+
+    caption: str
+    description: str
+    corner: str
+    names: Sequence[str]
+    counts: Sequence[Sequence[int]]
+    kind: ClassVar[str] = "matrix"
+
+    @property
+    def wide(self) -> bool:
+        """Whether half of the page is too narrow."""
+        return len(self.names) > _NARROW
+
+    @property
+    def turned(self) -> bool:
+        """Whether the names of the columns are set upright, as they are too long or too many."""
+        return len(self.names) > _NARROW or max(map(len, self.names)) > 10
+
+    @property
+    def lines(self) -> Iterator[tuple[str, list[tuple[int, int]]]]:
+        """Each name with its counts and their shades, 0 to `_SHADES`."""
+        for name, row in zip(self.names, self.counts, strict=True):
+            yield name, [(count, -(-_SHADES * count // max(1, sum(row)))) for count in row]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing, its `description` in words, and its figures as a table for those who cannot see it.
+
+    `names` are those of its curves, in the order of the colours, where there are several.
     """
 
     title: str
     description: str
-    specification: Mapping[str, Any]
+    drawing: Markup
     table: Table
+    names: Sequence[str] = ()
     kind: ClassVar[str] = "chart"
+    wide: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -106,13 +184,13 @@ class Text:
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts one below the other; the legend of the colours says what a share above and below 0 moved."""
+    """Texts one below the other, the first ones at once and the others on demand."""
 
     caption: str
     texts: Sequence[Text]
-    moved_for: str = "moved the score towards the answer"
-    moved_against: str = "moved it away"
     kind: ClassVar[str] = "texts"
+    wide: ClassVar[bool] = True
+    at_once: ClassVar[int] = 6
 
     @property
     def coloured(self) -> bool:
@@ -132,6 +210,10 @@ class Rows:
     values: Sequence[Sequence[Cell]]
     choices: Sequence[int] = ()
     kind: ClassVar[str] = "rows"
+    wide: ClassVar[bool] = True
+
+
+Part = Note | Warnings | Tiles | Facts | Table | Bars | Matrix | Chart | Texts | Rows
 
 
 @dataclass(frozen=True)
@@ -139,16 +221,29 @@ class Section:
     """A heading and what stands below it, in order."""
 
     title: str
-    parts: Sequence[Note | Tiles | Table | Chart | Texts | Rows]
+    parts: Sequence[Part]
+
+    @property
+    def placed(self) -> Iterator[tuple[Part, bool]]:
+        """Each part, and whether it fills the width: narrow ones stand in pairs, and an odd one stands alone."""
+        for wide, parts in itertools.groupby(self.parts, lambda part: part.wide):
+            run = list(parts)
+            for place, part in enumerate(run):
+                yield part, wide or (place + 1 == len(run) and len(run) % 2 == 1)
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
 
 
 @dataclass(frozen=True)
 class Page:
-    """The whole."""
+    """The whole. `made` is the day on which it was (UTC)."""
 
     title: str
     subtitle: str
     sections: Sequence[Section]
+    made: date = field(default_factory=_today)
 
 
 def write_page(page: Page, path: str | Path) -> None:
@@ -166,9 +261,10 @@ def is_page(path: Path) -> bool:
 
 def render_page(page: Page) -> str:
     """The page as HTML."""
-    style, script = _asset("page.css"), _asset("page.js")
+    style = shared_style() + _asset("page.css")
+    script = _asset("page.js")
     policy = (
-        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src data:; "
+        f"default-src 'none'; script-src '{csp_source(script)}'; style-src '{csp_source(style)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
     # Both are files of ours without `</` and `<!`, so that their elements end where the template ends them.
@@ -177,181 +273,12 @@ def render_page(page: Page) -> str:
     return html
 
 
-def visible(text: str) -> str:
-    """`text` with what cannot be seen, or would turn its neighbours round, written out: U+0007 as ␇, U+202E by name."""
-    return _hidden.sub(_named, text)
-
-
-def bars(title: str, description: str, names: Sequence[str], series: Mapping[str, Sequence[float]], axis: str) -> Chart:
-    """Horizontal bars for every one of `names`, in order, one of each series (at most `SERIES`): `series` [names].
-
-    `axis` says what the bars measure; shares from 0 to 1 are shown in percent where it ends in `%`.
-    """
-    drawn = list(series)[:SERIES]
-    values = [
-        {"place": place, "name": name, "series": each, "value": series[each][place]}
-        for place, name in enumerate(names)
-        for each in drawn
-    ]
-    percent = axis.endswith("%")
-    specification = {
-        "width": 380,
-        "height": {"step": 26 if len(drawn) == 1 else 13},
-        "data": {"values": values},
-        "mark": "bar",
-        "encoding": {
-            "y": {"field": "name", "type": "nominal", "sort": {"field": "place"}, "title": None},
-            **({"yOffset": {"field": "series", "sort": None}} if len(drawn) > 1 else {}),
-            "x": {
-                "field": "value",
-                "type": "quantitative",
-                "title": axis,
-                "axis": {"format": "%" if percent else _PLAIN},
-            },
-            "color": _colours("series", drawn),
-        },
-    }
-    shown = [
-        (name, *(f"{series[each][place]:.2%}" if percent else series[each][place] for each in series))
-        for place, name in enumerate(names)
-    ]
-    heads = ("", *series) if len(series) > 1 else ("", axis)
-    return Chart(title, description, specification, Table(title, heads, shown))
-
-
 def histogram(title: str, description: str, edges: Sequence[float], counts: Sequence[int], axis: str) -> Chart:
     """A distribution: `counts` [bins] between the `edges` [bins + 1]; `axis` says what the bins are of."""
-    bins = list(zip(edges[:-1], edges[1:], counts, strict=True))
-    specification = {
-        "width": 440,
-        "height": 200,
-        "data": {"values": [{"from": low, "to": high, "count": count} for low, high, count in bins]},
-        "mark": {"type": "bar", "binSpacing": 1, "color": "var(--series-1)"},
-        "encoding": {
-            "x": {"field": "from", "type": "quantitative", "bin": {"binned": True}, "title": axis},
-            "x2": {"field": "to"},
-            "y": {
-                "field": "count",
-                "type": "quantitative",
-                "title": "rows",
-                "axis": {"format": _PLAIN, "tickMinStep": 1},
-            },
-        },
-    }
+    bins = zip(edges[:-1], edges[1:], counts, strict=True)
     table = [(f"{low:g} to {high:g}", count) for low, high, count in bins if count]
-    return Chart(title, description, specification, Table(title, (axis, "rows"), table))
-
-
-def curves(
-    title: str,
-    description: str,
-    points: Mapping[str, Sequence[tuple[float, float]]],
-    axes: tuple[str, str],
-    table: Table,
-    diagonal: bool = False,
-) -> Chart:
-    """Curves of (x, y) in the unit square, the first `SERIES` of them, joined in the order given.
-
-    The `diagonal` is what a curve is compared with: an answer by chance, or perfect calibration. `table` has the
-    figures, as a curve's points would fill pages.
-    """
-    drawn = {name: points[name] for name in list(points)[:SERIES]}
-    unit = {"domain": [0, 1]}
-    x = {"field": "x", "type": "quantitative", "title": axes[0], "scale": unit}
-    y = {"field": "y", "type": "quantitative", "title": axes[1], "scale": unit}
-    rows = [
-        {"name": name, "order": i, "x": at, "y": value} for name in drawn for i, (at, value) in enumerate(drawn[name])
-    ]
-    layers: list[dict[str, Any]] = []
-    if diagonal:
-        layers.append(
-            {
-                "data": {"values": [{"x": 0, "y": 0}, {"x": 1, "y": 1}]},
-                "mark": {"type": "line", "strokeDash": [4, 4], "color": "var(--line)"},
-                "encoding": {"x": x, "y": y},
-            }
-        )
-    layers.append(
-        {
-            "data": {"values": rows},
-            "mark": {"type": "line", "strokeWidth": 2, "point": len(rows) <= 15 * len(drawn)},
-            "encoding": {"x": x, "y": y, "order": {"field": "order"}, "color": _colours("name", list(drawn))},
-        }
-    )
-    return Chart(title, description, {"width": 400, "height": 300, "layer": layers}, table)
-
-
-def heat_map(title: str, description: str, names: Sequence[str], counts: Sequence[Sequence[int]]) -> Chart:
-    """A confusion matrix: `counts` [true, predicted], shaded by the share of the true label's rows."""
-    cells = [
-        {"true": true, "predicted": name, "count": count, "share": count / max(1, sum(row))}
-        for true, row in zip(names, counts, strict=True)
-        for name, count in zip(names, row, strict=True)
-    ]
-    few = len(names) <= 12
-    axis = {"orient": "top", **({"labelAngle": 0, "labelLimit": 76} if few else {})}
-    encoding = {
-        "y": {"field": "true", "type": "nominal", "sort": None, "title": "label"},
-        "x": {"field": "predicted", "type": "nominal", "sort": None, "title": "prediction", "axis": axis},
-    }
-    shade = {"field": "share", "type": "quantitative", "scale": {"domain": [0, 1], "range": [0, 1]}, "legend": None}
-    layers: list[dict[str, Any]] = [
-        {"mark": {"type": "rect", "color": "var(--for-3)"}, "encoding": {"fillOpacity": shade}},
-    ]
-    if few:
-        layers.append(
-            {
-                "mark": {"type": "text", "color": "var(--ink)", "fontSize": 12},
-                "encoding": {"text": {"field": "count", "format": ","}},
-            }
-        )
-    step = {"step": 80 if few else max(6, 440 // len(names))}
-    height = {"step": 56} if few else step
-    specification = {"width": step, "height": height, "data": {"values": cells}, "encoding": encoding, "layer": layers}
-    rows: list[list[Cell]] = [[name, *row] for name, row in zip(names, counts, strict=True)]
-    return Chart(title, description, specification, Table(title, ("label \\ prediction", *names), rows))
-
-
-def _colours(field: str, names: Sequence[str]) -> dict[str, Any]:
-    """A colour for every name that stands in `field`, and a legend where there are several."""
-    scale = {"domain": names, "range": [f"var(--series-{number})" for number in range(1, len(names) + 1)]}
-    legend = {"title": None, "orient": "bottom", "columns": 3, "labelLimit": 120} if len(names) > 1 else None
-    return {"field": field, "type": "nominal", "scale": scale, "legend": legend}
-
-
-_CONFIG: Mapping[str, Any] = {
-    "aria": False,  # the whole chart is one image to a screen reader, with its figures in the table below
-    "font": "system-ui, sans-serif",
-    "view": {"stroke": None},
-    "axis": {
-        "labelColor": "var(--ink)",
-        "titleColor": "var(--muted)",
-        "titleFontWeight": "normal",
-        "gridColor": "var(--grid)",
-        "domainColor": "var(--line)",
-        "tickColor": "var(--line)",
-        "labelFontSize": 11,
-        "titleFontSize": 12,
-        "labelLimit": 140,
-    },
-    "legend": {"labelColor": "var(--ink)", "labelFontSize": 12},
-}
-
-
-def _svg(chart: Chart) -> Markup:
-    """The chart as SVG, safe to stand in HTML: Vega escapes its texts, and no data reach its expressions."""
-    # A character that XML does not know would end the process in the converter.
-    specification = {**_all_visible(chart.specification), "background": None, "config": _CONFIG}
-    return Markup(vl_convert.vegalite_to_svg(specification, allowed_base_urls=[]))
-
-
-def _all_visible(value: Any) -> Any:
-    """Plain values with every string in them made `visible`."""
-    if isinstance(value, str):
-        return visible(value)
-    if isinstance(value, Mapping):
-        return {name: _all_visible(item) for name, item in value.items()}
-    return [_all_visible(item) for item in value] if isinstance(value, list | tuple) else value
+    drawing = charts.histogram(edges, counts, (axis, "rows"))
+    return Chart(title, description, drawing, Table(title, (axis, "rows"), table))
 
 
 def _data(rows: Rows) -> Markup:
@@ -386,29 +313,13 @@ def _mark(share: float | None, largest: float) -> str:
     return f"{'for' if level > 0 else 'against'}-{abs(level)}" if level else ""
 
 
-def _cell(value: Cell) -> str:
-    """A cell of a table as it is shown."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-
-
-def _named(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "\u2421" if code == 0x7F else f"[U+{code:04X}]"
+def _day(day: date) -> str:
+    """As in 25 November 2026."""
+    return f"{day.day} {day:%B %Y}"
 
 
 def _asset(name: str) -> str:
     return (_ASSETS / name).read_text(encoding="utf-8")
-
-
-def _digest(content: str) -> str:
-    """A source for a Content-Security-Policy: the SHA-256 of an element's text."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
 
 
 @cache
@@ -421,5 +332,5 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, finalize=show, trim_blocks=False, keep_trailing_newline=True
     )
-    environment.filters |= {"svg": _svg, "data": _data, "marked": _marked, "cell": _cell}
+    environment.filters |= {"data": _data, "marked": _marked, "cell": cell, "breakable": breakable, "day": _day}
     return environment.from_string(_asset("page.html"))

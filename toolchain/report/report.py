@@ -1,7 +1,9 @@
 """`toolchain report`: a scored file as one HTML page, from its survey, the model's bundle and the run's summary."""
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +15,26 @@ from toolchain.files.tables import ReadOptions
 from toolchain.measures.drift import CONFIDENCE, LABELS, MIN_TEXTS, TOKENS, UNKNOWN, Shift, bundle_reference
 from toolchain.measures.metrics import ClassMetrics, class_metrics
 from toolchain.measures.thresholds import Curves
+from toolchain.report import charts
 from toolchain.report.html_page import (
+    Bars,
     Chart,
+    Matrix,
     Note,
     Page,
+    Part,
     Rows,
     Section,
     Table,
     Text,
     Texts,
     Tiles,
-    bars,
-    curves,
-    heat_map,
     histogram,
     is_page,
     write_page,
 )
 from toolchain.report.kept import SAMPLED_ROWS, ScoredRow
-from toolchain.report.overview import accuracy, overview, percent
+from toolchain.report.overview import accuracy, origin, overview, subtitle
 from toolchain.report.scored_by import doubt, find_scorer
 from toolchain.report.scored_rows import (
     CONFIDENCE_BINS,
@@ -40,6 +43,7 @@ from toolchain.report.scored_rows import (
     Survey,
     survey_file,
 )
+from toolchain.report.shown import percent
 from toolchain.scoring.explainer import Explainer
 from toolchain.scoring.provenance import is_changed
 from toolchain.scoring.word_shares import EXPLAIN
@@ -52,15 +56,18 @@ _MATRIX = 40
 _TAIL = 0.99
 
 Piece = tuple[str, float | None]
-Part = Note | Tiles | Table | Chart | Texts | Rows
 
 _QUANTITIES = {
-    TOKENS: "Length in tokens",
-    UNKNOWN: "Share of unknown words",
-    CONFIDENCE: "Confidence",
-    LABELS: "Answers",
+    TOKENS: "Length of the texts in tokens",
+    UNKNOWN: "Share of unknown words in a text",
+    CONFIDENCE: "Confidence of the answers",
+    LABELS: "Labels of the answers",
 }
-_FORMS = {TOKENS: ",.0f", UNKNOWN: ".2%", CONFIDENCE: ".4f"}
+_FORMS: Mapping[str, Callable[[float], str]] = {
+    TOKENS: "{:,.0f}".format,
+    UNKNOWN: partial(percent, digits=2),
+    CONFIDENCE: "{:.4f}".format,
+}
 
 
 def write_report(
@@ -98,10 +105,8 @@ def report_page(survey: Survey, bundle: Bundle, run: Mapping[str, Any] | None) -
     """The page; `run` is the run's object in a summary file."""
     explainer = Explainer(bundle) if EXPLAIN in bundle.files and survey.layout.text is not None else None
     sections = [
-        Section("Overview", overview(survey, bundle, run)),
+        Section("Overview", overview(survey, run)),
         Section("Answers", _answers(survey)),
-        *([Section("Texts", _texts(survey))] if survey.layout.text is not None else []),
-        Section("Drift", _drift(survey, bundle)),
         *([Section("Against the labels", _agreement(survey))] if survey.labelled else []),
     ]
     if survey.labelled:
@@ -109,11 +114,13 @@ def report_page(survey: Survey, bundle: Bundle, run: Mapping[str, Any] | None) -
             Section("Most confident mistakes", _shown(survey, survey.mistakes.rows(), "Wrong answers", explainer))
         )
     sections += [
-        Section("Least sure", _shown(survey, survey.unsure.rows(), "Answers with the least confidence", explainer)),
+        Section("Least sure answers", _shown(survey, survey.unsure.rows(), "The least sure answers", explainer)),
+        *([Section("Texts", _texts(survey))] if survey.layout.text is not None else []),
+        Section("Drift", _drift(survey, bundle)),
         Section("Rows", _rows(survey)),
+        Section("File and model", origin(survey, bundle, run)),
     ]
-    name = Path(survey.source).name
-    return Page(f"Report on {name}", f"{survey.rows:,} rows, labels {', '.join(survey.labels)}", sections)
+    return Page(f"Report on {Path(survey.source).name}", subtitle(survey), sections)
 
 
 def read_run(path: Path, source: str) -> Mapping[str, Any]:
@@ -134,18 +141,19 @@ def read_run(path: Path, source: str) -> Mapping[str, Any]:
 def _answers(survey: Survey) -> list[Part]:
     counts = sorted(zip(survey.labels, survey.answers.tolist(), strict=True), key=lambda item: -item[1])
     most, share = counts[0][0], counts[0][1] / survey.rows
+    drawn = counts[:_BARS]
     first = next(place for place, count in enumerate(survey.confidences.tolist()) if count)
     sure = survey.confidences[int(0.9 * CONFIDENCE_BINS) :].sum() / survey.rows
     return [
-        bars(
+        Bars(
             "Answers by label",
             f"{percent(share)} of the answers are {most}." + _only(_BARS, len(counts), "labels"),
-            [label for label, _ in counts[:_BARS]],
-            {"rows": [count for _, count in counts[:_BARS]]},
+            [label for label, _ in drawn],
+            {"answers": [count for _, count in drawn]},
             "rows",
         ),
         histogram(
-            "Confidence",
+            "Confidence of the answers",
             f"{percent(float(sure))} of the answers have a confidence of 0.9 or more.",
             [place / CONFIDENCE_BINS for place in range(first, CONFIDENCE_BINS + 1)],
             survey.confidences[first:].tolist(),
@@ -168,7 +176,7 @@ def _texts(survey: Survey) -> list[Part]:
     at_least = " (at least: rare words were forgotten on the way)" if survey.unknown_words.forgetful else ""
     return [
         histogram(
-            "Length",
+            "Length of the texts",
             f"Half of the texts have {median:,} tokens or fewer, the longest has {lengths[-1][0]:,}."
             + (f" {longer:,} are longer than is drawn." if longer else ""),
             edges,
@@ -178,7 +186,7 @@ def _texts(survey: Survey) -> list[Part]:
         Table(
             f"The most frequent words that the model does not know{at_least}",
             ("word", "times", "of all words"),
-            [(word, count, f"{count / survey.tokens:.3%}") for word, count in words],
+            [(word, count, percent(count / survey.tokens, 3)) for word, count in words],
         )
         if words
         else Note("The model knows every word of these texts."),
@@ -195,11 +203,12 @@ def _drift(survey: Survey, bundle: Bundle) -> list[Part]:
     own = drift.reference_unknown_rate
     table = Table(
         "Distance from the model's own text (population stability index)",
-        ("", "index", "large from", "verdict"),
+        ("what is compared", "index", "large from", "verdict"),
         [
             (_QUANTITIES[name], f"{shift.index:.3f}", f"{shift.limit:.3f}", "large" if shift.large else "usual")
             for name, shift in drift.shifts.items()
         ],
+        wide=True,
     )
     return [
         Note(
@@ -212,26 +221,27 @@ def _drift(survey: Survey, bundle: Bundle) -> list[Part]:
     ]
 
 
-def _shift_chart(name: str, shift: Shift, part: str) -> Chart:
+def _shift_chart(name: str, shift: Shift, part: str) -> Bars:
     """The shares of the bins that hold texts, here and in the reference."""
     names = list(map(str, shift.bins)) if name == LABELS else _bin_names(shift.bins, _FORMS[name])
     here, there = sum(shift.counts), sum(shift.reference_counts)
     rows = list(zip(names, shift.counts, shift.reference_counts, strict=True))
     filled = [(bin_name, count / here, own / there) for bin_name, count, own in rows if count or own]
     drawn, shares, own_shares = zip(*filled[:_BARS], strict=True)
-    return bars(
+    return Bars(
         _QUANTITIES[name],
         f"Population stability index {shift.index:.3f}: {'a' if shift.large else 'no'} large shift."
         + _only(_BARS, len(filled), "bins"),
         drawn,
         {"this file": shares, f"{part} texts": own_shares},
-        "share of the texts, %",
+        "share of the texts",
+        shares=True,
     )
 
 
-def _bin_names(edges: Sequence[Any], form: str) -> list[str]:
+def _bin_names(edges: Sequence[Any], form: Callable[[float], str]) -> list[str]:
     """The bins up to and with each edge, and that beyond the last."""
-    shown = [format(edge, form) for edge in edges]
+    shown = [form(edge) for edge in edges]
     return [f"to {edge}" for edge in shown] + [f"over {shown[-1]}" if shown else "all"]
 
 
@@ -252,12 +262,11 @@ def _agreement(survey: Survey) -> list[Part]:
     ]
     if survey.counts.unlabelled:
         parts.append(Note(f"{survey.counts.unlabelled:,} rows have no label, or one that the model does not know."))
-    parts += [_class_table(figures, drawn), _confusion(survey)]
+    parts += [_class_table(figures, drawn), _confusion(survey), _reliability_chart(survey)]
     if not survey.complete:
         parts.append(Note("ROC and precision-recall need the probability of every class: score --probabilities."))
     if drawn:
         parts += _curve_charts(drawn, survey.labels)
-    parts.append(_reliability_chart(survey))
     return parts
 
 
@@ -267,17 +276,23 @@ def _class_table(figures: Mapping[str, ClassMetrics], drawn: Mapping[str, Curves
         shares = [None if share is None else f"{share:.4f}" for share in (of.precision, of.recall, of.f1)]
         areas = [f"{drawn[label].area:.4f}", f"{drawn[label].average_precision:.4f}"] if label in drawn else [None] * 2
         rows.append((label, of.support, *shares, *areas))
-    return Table(
-        "Every class", ("label", "rows", "precision", "recall", "F1", "area under ROC", "average precision"), rows
-    )
+    columns = ("label", "rows", "precision", "recall", "F1", "area under ROC", "average precision")
+    return Table("Every label", columns, rows, wide=True)
 
 
-def _confusion(survey: Survey) -> Chart | Table:
+def _confusion(survey: Survey) -> Matrix | Table:
     """The matrix; of more classes than can be seen, the confusions that happened most."""
     labels, confusion = survey.labels, survey.counts.confusion.tolist()
     if len(labels) <= _MATRIX:
         wrong = survey.labelled - int(survey.counts.confusion.trace())
-        return heat_map("Confusion", f"{wrong:,} of {survey.labelled:,} answers are wrong.", labels, confusion)
+        return Matrix(
+            "Labels and answers",
+            f"{wrong:,} of {survey.labelled:,} answers are wrong. A line has the rows of a label, a column those of an "
+            "answer.",
+            "label",
+            labels,
+            confusion,
+        )
     pairs = [
         (true, answer, count)
         for true, row in zip(labels, confusion, strict=True)
@@ -292,36 +307,60 @@ def _curve_charts(drawn: Mapping[str, Curves], labels: Sequence[str]) -> list[Ch
     """ROC and precision-recall, one class against the rest; of two classes the ROC curves are each other's mirror."""
     roc = {label: found for label, found in drawn.items() if len(labels) > 2 or label == labels[-1]}
     return [
-        curves(
-            "ROC",
-            "Area under the curve: " + _listed({label: found.area for label, found in roc.items()}),
+        _curve_chart(
+            "ROC: true positives and false ones",
+            "area under the curve",
             {label: found.roc for label, found in roc.items()},
+            {label: found.area for label, found in roc.items()},
             ("false positive rate", "true positive rate"),
-            Table("Area under the curve", ("label", "area"), [(name, f"{of.area:.4f}") for name, of in roc.items()]),
             diagonal=True,
         ),
-        curves(
+        _curve_chart(
             "Precision and recall",
-            "Average precision: " + _listed({label: found.average_precision for label, found in drawn.items()}),
+            "average precision",
             {label: found.precision_recall for label, found in drawn.items()},
+            {label: found.average_precision for label, found in drawn.items()},
             ("recall", "precision"),
-            Table(
-                "Average precision",
-                ("label", "average precision"),
-                [(name, f"{of.average_precision:.4f}") for name, of in drawn.items()],
-            ),
+            diagonal=False,
         ),
     ]
+
+
+def _curve_chart(
+    title: str,
+    figure: str,
+    points: Mapping[str, Sequence[tuple[float, float]]],
+    figures: Mapping[str, float],
+    axes: tuple[str, str],
+    diagonal: bool,
+) -> Chart:
+    """A curve for each label, and the `figure` that sums it up."""
+    named = figure[0].upper() + figure[1:]
+    listed = ", ".join(f"{label} {value:.4f}" for label, value in figures.items())
+    return Chart(
+        title,
+        f"{named}: {listed}." + _only(charts.SERIES, len(points), "curves"),
+        charts.curves(points, axes, diagonal),
+        Table(named, ("label", figure), [(label, f"{value:.4f}") for label, value in figures.items()]),
+        list(points)[: charts.SERIES] if len(points) > 1 else (),
+    )
 
 
 def _reliability_chart(survey: Survey) -> Chart:
     bins = survey.reliability.to_json()
     error = survey.reliability.expected_calibration_error
-    return curves(
-        "Reliability",
-        f"Accuracy by confidence; on the diagonal both are the same. Expected calibration error {error:.4f}.",
-        {"this file": [(one["confidence"], one["accuracy"]) for one in bins]},
-        ("confidence", "accuracy"),
+    points = [(one["confidence"], one["accuracy"]) for one in bins]
+    return Chart(
+        "Reliability: accuracy by confidence",
+        "Each point has the answers of one range of confidence, with their number; on the dashed line accuracy and "
+        f"confidence are the same. Expected calibration error {error:.4f}.",
+        charts.curves(
+            {"this file": points},
+            ("confidence", "accuracy"),
+            diagonal=True,
+            low=math.floor(10 * min(0.9, bins[0]["confidence"])) / 10,
+            counts=[int(one["count"]) for one in bins],
+        ),
         Table(
             "Reliability",
             ("confidence", "rows", "mean confidence", "accuracy"),
@@ -335,7 +374,6 @@ def _reliability_chart(survey: Survey) -> Chart:
                 for one in bins
             ],
         ),
-        diagonal=True,
     )
 
 
@@ -344,7 +382,8 @@ def _shown(survey: Survey, rows: Sequence[ScoredRow], caption: str, explainer: E
     if not rows:
         return [Note("There is none.")]
     if survey.layout.text is None:
-        return [Table(caption, (), [[value for _, value in _facts(survey, row)] for row in rows])]
+        names = [name for name, _ in _facts(survey, rows[0])]
+        return [Table(caption, names, [[value for _, value in _facts(survey, row)] for row in rows])]
     pieces = _explained(survey, rows, explainer) if explainer is not None else {}
     return [Texts(caption, [Text(_facts(survey, row), pieces.get(row.line, [(row.text or "", None)])) for row in rows])]
 
@@ -388,7 +427,3 @@ def _quantile(counts: Sequence[tuple[int, int]], share: float) -> int:
 
 def _only(limit: int, count: int, what: str) -> str:
     return f" The first {limit} of {count} {what} are drawn." if count > limit else ""
-
-
-def _listed(figures: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in figures.items()) + "."

@@ -1,30 +1,32 @@
 """The page to type into: one HTML file that loads nothing but the answers of its own service."""
 
-import base64
-import hashlib
 import html
 import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from toolchain.look import csp_source, shared_style
 from toolchain.serving.model import Model
 from toolchain.serving.settings import Limits
 
 _ASSETS = Path(__file__).parent / "assets"
+_LONG_FACT = 24
 _FILM_REVIEWS = {"neg", "pos"}
 
 
 def render_page(model: Model, limits: Limits) -> str:
     """The page for this model; what comes from its bundle is escaped."""
     facts = "".join(
-        f"<div><dt>{html.escape(term)}</dt><dd>{html.escape(fact)}</dd></div>" for term, fact in describe(model)
+        f'<div class="{"wide" if len(fact) > _LONG_FACT else ""}"><dt>{html.escape(term)}</dt>'
+        f"<dd>{html.escape(fact)}</dd></div>"
+        for term, fact in describe(model)
     )
     return _filled(
         _asset("page.html"),
         {
             "policy": html.escape(HEADERS["Content-Security-Policy"].partition("; frame-ancestors")[0]),
-            "style": _asset("page.css"),
+            "style": _STYLE,
             "script": _asset("page.js"),
             "route": "explain" if model.explains else "score",
             "characters": str(limits.characters),
@@ -62,14 +64,11 @@ def _asset(name: str) -> str:
     return (_ASSETS / name).read_text(encoding="utf-8")
 
 
-def _digest(content: str) -> str:
-    """A source for a Content-Security-Policy: the SHA-256 of an element's text."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-
+_STYLE = shared_style() + _asset("page.css")
 
 HEADERS = {
     "Content-Security-Policy": (
-        f"default-src 'none'; script-src '{_digest(_asset('page.js'))}'; style-src '{_digest(_asset('page.css'))}'; "
+        f"default-src 'none'; script-src '{csp_source(_asset('page.js'))}'; style-src '{csp_source(_STYLE)}'; "
         "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",

@@ -5,6 +5,8 @@ import { startFiles } from "./file.js";
 import { startLive } from "./live.js";
 import { Model } from "./model.js";
 
+const LONG_FACT = 24; // characters: a longer one has a line of its own
+
 const element = (id) => document.getElementById(id);
 
 function setState(state, text) {
@@ -45,6 +47,7 @@ function showModel(manifest) {
     const value = document.createElement("dd");
     name.textContent = term;
     value.textContent = fact;
+    row.classList.toggle("wide", fact.length > LONG_FACT);
     row.append(name, value);
     return row;
   });

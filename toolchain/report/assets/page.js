@@ -2,6 +2,7 @@
 "use strict";
 
 const PAGE = 50;
+const LONG = 40; // characters: a column with longer values is one of texts
 const collator = new Intl.Collator(undefined, { numeric: true });
 
 function element(name, properties = {}, ...children) {
@@ -30,6 +31,9 @@ function show(root) {
   const filters = root.querySelector(".filters");
   const pager = root.querySelector(".pager");
   const numeric = values.map((column) => column.every((value) => value === null || typeof value === "number"));
+  const kinds = values.map((column, at) =>
+    numeric[at] ? "number" : column.some((value) => String(value ?? "").length > LONG) ? "text" : "",
+  );
 
   const previous = element("button", { type: "button", textContent: "Previous" });
   const next = element("button", { type: "button", textContent: "Next" });
@@ -60,14 +64,13 @@ function show(root) {
       ...rows.map((row) =>
         element(
           "tr",
-          {},
-          ...values.map((column, at) =>
-            element("td", {
-              dir: "auto",
-              className: numeric[at] ? "number" : "",
-              textContent: String(column[row] ?? ""),
-            }),
-          ),
+          { role: "row" },
+          ...values.map((column, at) => {
+            const cell = element("td", { role: "cell", className: kinds[at], textContent: String(column[row] ?? "") });
+            cell.dir = "auto";
+            cell.dataset.name = columns[at];
+            return cell;
+          }),
         ),
       ),
     );
@@ -97,11 +100,11 @@ function show(root) {
   head.append(
     element(
       "tr",
-      {},
+      { role: "row" },
       ...columns.map((name, at) => {
         const button = element("button", { type: "button", textContent: name });
         button.addEventListener("click", () => sort(at));
-        return element("th", { scope: "col", className: numeric[at] ? "number" : "" }, button);
+        return element("th", { role: "columnheader", scope: "col", className: kinds[at] }, button);
       }),
     ),
   );
