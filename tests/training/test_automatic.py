@@ -2,8 +2,10 @@
 
 import json
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -16,6 +18,7 @@ from toolchain.models.recipes import RECIPES
 from toolchain.models.snapshot import load_snapshot, save_snapshot
 from toolchain.training import automatic
 from toolchain.training.automatic import Plan, plan
+from toolchain.training.loops import fit
 
 ENGLISH = "the battery of this phone was dead after one week and nobody at the shop would help me"
 GERMAN = "der Akku dieses Telefons war nach einer Woche leer und niemand im Laden wollte mir helfen"
@@ -40,7 +43,7 @@ def test_english_starts_from_the_box(tmp_path: Path) -> None:
     assert "from the model in the box, which knows 100% of the words" in found.reason
     assert set(found.start.vocabulary) <= set(found.corpus.vocabulary)
     assert found.recipe.specification(found.corpus.labels, found.layers) == replace(
-        found.start.specification, labels=("bad", "good")
+        found.start.specification, labels=("bad", "good"), bag=found.recipe.bag
     )
 
 
@@ -122,3 +125,21 @@ def test_a_training_goes_on_from_a_snapshot_with_other_labels(tmp_path: Path, ti
     shown = run(app, ["inspect", bundle]).stdout
     for part in ("started from", "TF-IDF with logistic", "always"):
         assert part in shown
+
+
+def test_text_without_labels_makes_a_language_model_first(tmp_path: Path, tiny_bundle: Path) -> None:
+    path = tiny.write_reviews(tmp_path / "reviews.csv", 100)
+    (tmp_path / "more.csv").write_text("text\n" + "a superb and lovely w1 w2\n" * 30)
+    source = Source(str(path), unlabelled=str(tmp_path / "more.csv"))
+    found = plan(source, start=str(tiny_bundle.parent / "snapshot"))
+    assert "then 1 pass as a language model over all text" in found.reason
+    assert len(found.corpus.unlabelled) == 30
+    titles: list[str] = []
+
+    def progress(batches: Iterable[Any], title: str) -> Iterable[Any]:
+        titles.append(title)
+        return batches
+
+    fit(found.corpus, found.recipe, tiny.settings(1), tmp_path / "out", progress=progress, start=found.start)
+    assert "language model, pass 1 of 1" in titles
+    assert not any("word vectors" in title for title in titles)

@@ -111,7 +111,7 @@ def train(
         str | None,
         typer.Option(
             metavar="PATH",
-            help="Text without labels, for gru-lm and gru-pool: a CSV/JSONL file, a folder of .txt files or an "
+            help="Text without labels, for auto, gru-lm, gru-pool: a CSV/JSONL file, a folder of .txt files or an "
             "aclImdb folder.",
             rich_help_panel=options.DATA,
         ),

@@ -163,8 +163,6 @@ RECIPES: dict[str, Recipe] = {
         replace(
             _GRU_POOL,
             name="gru-lm",
-            epochs=4,
-            learning_rate=1e-3,
             vector_epochs=2,
             language_model_epochs=2,
             adversarial=0.03,

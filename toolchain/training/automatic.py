@@ -27,6 +27,8 @@ OWN_STEPS = 1_600
 """Updates that a model needs that starts from nothing."""
 TOKENS = 12_000_000
 """Training text of all epochs together, beyond which there are no more than needed: ten minutes of two cores."""
+UNLABELLED = 1
+"""Passes over all text, unlabelled text too, in which a trained model goes on as a language model."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,10 @@ def _choose(
     else:
         chosen = TOKENIZERS[tokenizer] if tokenizer else _choose_tokenizer(survey)
         recipe = _from_nothing(chosen, *_amount(read[0], survey, chosen))
+    if source.unlabelled:
+        passes = UNLABELLED if trained else RECIPES["gru-lm"].language_model_epochs
+        recipe = replace(recipe, language_model_epochs=passes)
+        why += f", then {passes} {'pass' if passes == 1 else 'passes'} as a language model over all text"
     recipe = replace(recipe, bag=pairs_for(len(set(read[0].labels))))
     corpus = load_corpus(source, recipe, seed, read, trained.vocabulary if trained else ())
     unit = "; every character is a token" if chosen.unit == "characters" else ""
@@ -172,15 +178,16 @@ def _tuned(trained: Snapshot, rows: int, tokens: float) -> Recipe:
         start_rate=0.5,
         vector_epochs=0,
     )
-    return _paced(sized, rows, tokens, 32 if rows <= 8_000 else 64, STEPS, most=10)
+    paced = _paced(sized, rows, tokens, 32 if rows <= 8_000 else 64, STEPS, most=10)
+    return replace(paced, patience=max(3, paced.epochs // 2))
 
 
 def _from_nothing(tokenizer: Tokenizer, rows: int, tokens: float) -> Recipe:
-    return _paced(replace(AUTO, tokenizer=tokenizer), rows, tokens, 32 if rows <= 4_000 else 64, OWN_STEPS, most=20)
+    """For a GRU that has to earn its place beside the linear part: `AUTO` is impatient where it does not."""
+    return _paced(replace(AUTO, tokenizer=tokenizer), rows, tokens, 32 if rows <= 4_000 else 64, OWN_STEPS, most=12)
 
 
 def _paced(recipe: Recipe, rows: int, tokens: float, batch_size: int, steps: int, most: int) -> Recipe:
     """The recipe with so many epochs that they make about so many steps, if the time that the text takes allows."""
     wanted = min(2 + steps * batch_size / rows, TOKENS / (rows * max(tokens, 1)))
-    epochs = round(min(most, max(3, wanted)))
-    return replace(recipe, batch_size=batch_size, epochs=epochs, patience=max(3, epochs // 2))
+    return replace(recipe, batch_size=batch_size, epochs=round(min(most, max(3, wanted))))

@@ -44,6 +44,7 @@ def pretrain(
     epochs: int,
     precision: torch.dtype = torch.float32,
     progress: Progress = lambda batches, title: batches,
+    learning_rate: float = LEARNING_RATE,
 ) -> float:
     """Train the embedding and the GRU of `model` in place to predict the next of the first `MAX_TOKENS` tokens.
 
@@ -55,7 +56,7 @@ def pretrain(
     texts = [torch.tensor(encode(sentence[: MAX_TOKENS + 1], table)) for sentence in sentences if len(sentence) > 1]
     counts = torch.bincount(torch.cat(texts), minlength=len(vocabulary))
     predictor = NextWord(model, counts).to(device)
-    optimizer = AdamW(decaying(predictor, WEIGHT_DECAY), lr=LEARNING_RATE, fused=True)
+    optimizer = AdamW(decaying(predictor, WEIGHT_DECAY), lr=learning_rate, fused=True)
     steps = epochs * -(-len(texts) // BATCH_SIZE)
     schedule = one_cycle(optimizer, steps, WARM_UP)
     shuffler = random.Random(seed)

@@ -58,7 +58,7 @@ from toolchain.training.optimization import Optimization
 from toolchain.training.resumption import FILE as RESUME_FILE
 from toolchain.training.resumption import Resumption, load_resumption, save_resumption
 from toolchain.training.self_training import with_pseudo_labels
-from toolchain.training.starting import answers_alike, begin, origin, take_over
+from toolchain.training.starting import answers_alike, begin, origin
 from toolchain.training.suspects import FILE as SUSPECTS_FILE
 from toolchain.training.suspects import MIN_EPOCHS, Suspects
 
@@ -215,11 +215,10 @@ def fit(
         del run[name]  # what may change in an interrupted run: more epochs than were planned are no other run
     history: list[Epoch] = []
     suspects = Suspects()
-    if not resume and start:
-        take_over(model, corpus.labels, corpus.vocabulary, start)
-    elif not resume and recipe.vector_epochs and is_first():
-        begin(model, corpus, recipe, settings.seed, precision, teacher, progress)
+    if not resume and is_first():
+        begin(model, corpus, recipe, settings.seed, precision, start, teacher, progress)
     linear = begin_linear(model, labelled, recipe.max_tokens, settings.seed) if recipe.bag else None
+    parallel_model = parallel(model)
     steps = settings.epochs * len(train_batches)
     optimization = Optimization(model, recipe, settings.learning_rate, steps, started=start is not None)
     if resume:
@@ -231,7 +230,6 @@ def fit(
     baselines = of_first(lambda: answer_by_baselines(labelled, recipe.tokenizer))
     if process_count() > 1:
         about["processes"] = process_count()  # which may change in an interrupted run
-    parallel_model = parallel(model)
     adversary = Adversary(recipe.adversarial, recipe.embedding) if recipe.adversarial else None
     # What already answers as it begins is a checkpoint like any other, that of epoch 0.
     begins_trained = linear or (start and answers_alike(corpus.labels, start))
@@ -248,10 +246,13 @@ def fit(
             )
             suspects.end_epoch()
         result = optimization.result
-        answers, labels = predict(result, progress(validation_batches, f"epoch {number} validation"))
-        if linear and terms is not None and np.isfinite(answers).all():
-            weights_of_both, answers = linear.weigh(answers, terms, labels)
-        loss, accuracy = _agreed_figures(answers, labels)
+        held_out = progress(validation_batches, f"epoch {number} validation")
+        if linear and terms is not None:
+            together, labels = predict(result, held_out)
+            weights_of_both, weighed = linear.weigh(together, terms, labels)
+            loss, accuracy = _agreed_figures(weighed, labels)
+        else:
+            loss, accuracy = evaluate(result, held_out)
         if not math.isfinite(loss):
             raise UsageError(f"epoch {number}: the validation loss is {loss}; the training diverged; lower --lr")
         best = all(loss < earlier.validation_loss for earlier in history)

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from export.spec import Specification
 from toolchain.corpus.corpus import Corpus
@@ -11,10 +13,13 @@ from toolchain.errors import UsageError
 from toolchain.models.classifiers import Model, PooledGRU
 from toolchain.models.recipes import Recipe
 from toolchain.models.snapshot import Snapshot
-from toolchain.training.language_model import pretrain
+from toolchain.training.language_model import LEARNING_RATE, pretrain
 from toolchain.training.machine import Progress
 from toolchain.training.self_training import teacher_vectors
 from toolchain.training.word_vectors import word_vectors
+
+STARTED_RATE = 1e-3
+"""Learning rate of a language model that goes on from a trained model, lower so that it forgets less."""
 
 
 def check_start(specification: Specification) -> None:
@@ -64,15 +69,24 @@ def begin(
     recipe: Recipe,
     seed: int,
     precision: torch.dtype,
+    start: Snapshot | None,
     teacher: Snapshot | None,
     progress: Progress,
 ) -> None:
-    """Give the embedding the teacher's vectors, or else those of all text, and make the GRU its language model."""
-    if teacher:
-        vectors = teacher_vectors(teacher, corpus.vocabulary)
-    else:
-        sentences = [example.text for example in corpus.train] + corpus.unlabelled
-        vectors = word_vectors(sentences, corpus.vocabulary, recipe.embedding, seed, recipe.vector_epochs, progress)
-    model.embed.weight.data.copy_(torch.from_numpy(vectors))
+    """Give `model` the weights of `start`, or the embedding the teacher's vectors, or else those of all text; then make
+    the GRU a language model of all text, if the recipe says so and there is no teacher."""
+    sentences = [example.text for example in corpus.train] + corpus.unlabelled
+    if start:
+        take_over(model, corpus.labels, corpus.vocabulary, start)
+    elif teacher:
+        _take_vectors(model, teacher_vectors(teacher, corpus.vocabulary))
+    elif recipe.vector_epochs:
+        words = (corpus.vocabulary, recipe.embedding, seed, recipe.vector_epochs)
+        _take_vectors(model, word_vectors(sentences, *words, progress))
     if recipe.language_model_epochs and not teacher and isinstance(model, PooledGRU):
-        pretrain(model, sentences, corpus.vocabulary, seed, recipe.language_model_epochs, precision, progress)
+        rate = STARTED_RATE if start else LEARNING_RATE
+        pretrain(*(model, sentences, corpus.vocabulary, seed, recipe.language_model_epochs, precision, progress), rate)
+
+
+def _take_vectors(model: Model, vectors: NDArray[np.float32]) -> None:
+    model.embed.weight.data.copy_(torch.from_numpy(vectors))
