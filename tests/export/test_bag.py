@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 
 from export import parity
 from export.bundle import open_bundle
-from export.cases import edge_cases
 from export.cpu_graph import classify_folded, classify_quantized
 from export.explain_graph import classify_running
 from export.forms import FORMS
@@ -21,7 +19,7 @@ from export.onnx_graph import Classify, classify_standard, text_model
 from export.shrinking import shrink
 from export.spec import PAIR_FACTOR, InvalidClassifier, Pool, Specification
 from export.text import PADDING_ID, Tokenizer, encode, lookup_table
-from toolchain.models.classifiers import PooledGRU, build_model, output_parameters
+from toolchain.models.classifiers import BagOfWords, PooledGRU, build_model, output_parameters
 from toolchain.models.restoring import restore_snapshot
 from toolchain.models.snapshot import Snapshot, load_snapshot, save_snapshot
 from toolchain.models.token_logits import running_logits
@@ -175,16 +173,23 @@ def test_dividing_the_output_parameters_divides_the_logits() -> None:
         assert torch.allclose(model(ids, lengths), before / 4)
 
 
-def test_a_new_bag_adds_nothing_and_learns() -> None:
-    model = build_model("PooledGRU", snapshot().specification, len(VOCABULARY), dropout=0.0)
-    assert isinstance(model, PooledGRU)
-    assert model.bag is not None
-    ids, lengths = torch.tensor([[5, 0, 7, 7], [3, 4, 1, 1]]), torch.tensor([4, 2])
-    assert not model.bag(ids, lengths).any()
-    torch.nn.functional.cross_entropy(model(ids, lengths), torch.tensor([0, 1])).backward()  # type: ignore[no-untyped-call]
-    gradient = model.bag.words.weight.grad
+def test_a_new_bag_adds_nothing_and_can_be_trained() -> None:
+    bag = BagOfWords(len(VOCABULARY), 64, 3)
+    terms = bag(torch.tensor([[5, 0, 7, 7], [3, 4, 1, 1]]), torch.tensor([4, 2]))
+    assert not terms.any()
+    torch.nn.functional.cross_entropy(terms, torch.tensor([0, 1])).backward()  # type: ignore[no-untyped-call]
+    gradient = bag.words.weight.grad
     assert gradient is not None
     assert gradient.abs().sum(1).nonzero().flatten().tolist() == [0, 3, 4, 5, 7], "padding has no part"
+
+
+def test_in_training_the_recurrence_answers_alone() -> None:
+    model = snapshot().build()
+    assert isinstance(model, PooledGRU)
+    ids, lengths = torch.tensor([[5, 0, 7, 7]]), torch.tensor([4])
+    with torch.no_grad():
+        answer, term = model(ids, lengths), model.bag(ids, lengths) if model.bag else 0
+        assert torch.allclose(model.train()(ids, lengths) + term, answer, atol=1e-6)
 
 
 def test_a_specification_without_a_bag_is_what_it_was() -> None:
@@ -203,19 +208,3 @@ def test_a_specification_without_a_bag_is_what_it_was() -> None:
 def test_a_bag_that_is_no_power_of_two_is_refused(bag: object) -> None:
     with pytest.raises(InvalidClassifier, match=r"bag is .*, expected 0 or a power of two up to 16,777,216"):
         Specification.from_json({**snapshot().specification.to_json(), "bag": bag})
-
-
-def test_every_form_on_edge_cases_of_two_classes(tmp_path: Path) -> None:
-    trained = snapshot(labels="ab")
-    classifier = trained.classifier()
-    texts: Sequence[str] = edge_cases(VOCABULARY, classifier.specification.max_tokens)
-    expected = parity.expect(
-        *(trained.reference(), classifier.specification, VOCABULARY, texts),
-        trained.shares_reference(),
-        trained.sizes_reference(),
-    )
-    form = FORMS["onnx-explain"]
-    (tmp_path / form.file).write_bytes(form.build(classifier, {}))
-    run = form.open(tmp_path / form.file, classifier.specification, VOCABULARY, "cpu")
-    comparison = parity.compare(form.name, "cpu", run, expected, form.tolerance, 0.0, form.logit_ulps)
-    assert comparison.passed, comparison.failure()

@@ -159,7 +159,6 @@ class PooledGRU(nn.Module):
 
         `noise` [batch, time, embedding] is added to the embedding.
         """
-        words = ids
         if self.training and self.word_dropout:
             dropped = torch.rand(ids.shape, device=ids.device) < self.word_dropout
             ids = ids.masked_fill(dropped & (ids != PADDING_ID), UNKNOWN_ID)
@@ -168,7 +167,7 @@ class PooledGRU(nn.Module):
             embedded = embedded + noise
         states = gru_states(self.gru, self.input_dropout(embedded.transpose(1, 2)).transpose(1, 2))
         logits: Tensor = self.out(self.dropout(pooled_states(states, lengths, self.pooling)))
-        return logits if self.bag is None or self.training else logits + self.bag(words, lengths)
+        return logits if self.bag is None or self.training else logits + self.bag(ids, lengths)
 
 
 class RNNCellClassifier(nn.Module):
