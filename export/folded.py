@@ -19,6 +19,7 @@ import stat
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 WORTH_KEEPING = 4 << 20
-"""Bytes of a model's file; a smaller one is folded in less time than an entry takes to check."""
+"""Bytes of a model's file and of those that it reads; a smaller one is folded sooner than an entry is checked."""
 
 KEPT = 4
 """Entries that stay, those that were used last. One takes as much room as the tables: 142 MB for 46,000 words."""
@@ -51,9 +52,12 @@ def folder() -> Path | None:
     return Path(base) / "toolchain" / "folded" if os.path.isabs(base) else None
 
 
-def open_mapped(model: Path, digest: str, threads: int) -> "onnxruntime.InferenceSession | None":
-    """A session on `cpu` of the graph that is kept of `model`, which has this SHA-256; None where none can be used."""
-    if (entry := _entry(model, digest)) is None:
+def open_mapped(digests: Sequence[str], threads: int) -> "onnxruntime.InferenceSession | None":
+    """A session on `cpu` of the graph that is kept of a model; None where there is none that can be used.
+
+    `digests` are the SHA-256 of its file, and of those that it reads its weights from.
+    """
+    if (entry := _entry(digests)) is None:
         return None
     try:
         if not _is_whole(entry):
@@ -65,12 +69,12 @@ def open_mapped(model: Path, digest: str, threads: int) -> "onnxruntime.Inferenc
     return session
 
 
-def open_and_keep(model: Path, digest: str, threads: int) -> "onnxruntime.InferenceSession":
-    """A session on `cpu` of `model`, which has this SHA-256, that leaves its folded graph for the next one.
+def open_and_keep(model: Path, digests: Sequence[str], threads: int) -> "onnxruntime.InferenceSession":
+    """A session on `cpu` of `model`, which has these `digests`, that leaves its folded graph for the next one.
 
     Raises `RuntimeUnavailable` as `open_session` does.
     """
-    if (entry := _entry(model, digest)) is None:
+    if (entry := _entry(digests)) is None:
         return open_session(model, "cpu", threads)
     try:
         entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -90,12 +94,12 @@ def open_and_keep(model: Path, digest: str, threads: int) -> "onnxruntime.Infere
         shutil.rmtree(room, ignore_errors=True)
 
 
-def _entry(model: Path, digest: str) -> Path | None:
-    """The folder of the model's entry, whether it exists or not; None where none is kept."""
+def _entry(digests: Sequence[str]) -> Path | None:
+    """The folder of a model's entry, whether it exists or not; None where none can be kept."""
     base = folder()
-    if base is None or model.stat().st_size < WORTH_KEEPING:
+    if base is None:
         return None
-    depends_on = (_FORMAT, digest, runtime_version(), _processor())
+    depends_on = (_FORMAT, *digests, runtime_version(), _processor())
     return base / hashlib.sha256(repr(depends_on).encode()).hexdigest()
 
 

@@ -41,18 +41,22 @@ def open_for_scoring(
     """
     model = bundle.file(name)
     (form,) = (form for form in FORMS.values() if form.file == name)
+    read = [name, *([form.embedding_in] if form.embedding_in in bundle.files else [])]
+    for other in read[1:]:
+        bundle.file(other)
     exact = provider in _EXACT and not options
     tolerance = form.tolerance if exact else max(form.tolerance, QUANTIZED_TOLERANCE)
-    if provider != "cpu" or options:
+    files = [bundle.manifest["files"][each] for each in read]
+    if provider != "cpu" or options or sum(each["bytes"] for each in files) < folded.WORTH_KEEPING:
         session = open_session(model, provider, threads, options)
         _check(session, bundle, name, tolerance)
         return session
-    digest = bundle.manifest["files"][name]["sha256"]
-    if mapped := folded.open_mapped(model, digest, threads):
+    digests = [each["sha256"] for each in files]
+    if mapped := folded.open_mapped(digests, threads):
         with suppress(WrongAnswers):
             _check(mapped, bundle, name, tolerance)
             return mapped
-    session = folded.open_and_keep(model, digest, threads)
+    session = folded.open_and_keep(model, digests, threads)
     _check(session, bundle, name, tolerance)
     return session
 

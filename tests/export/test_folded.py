@@ -43,7 +43,9 @@ def answers(folder: Path, form: str = "model.cpu.onnx") -> NDArray[np.float32]:
 
 def is_mapped(folder: Path, form: str = "model.cpu.onnx") -> bool:
     bundle = open_bundle(folder)
-    return folded.open_mapped(folder / form, bundle.manifest["files"][form]["sha256"], threads=1) is not None
+    files = [form, *(["model.cpu.onnx"] if form == "model.explain.onnx" else [])]
+    digests = [bundle.manifest["files"][file]["sha256"] for file in files]
+    return folded.open_mapped(digests, threads=1) is not None
 
 
 def only_entry(cache: Path) -> Path:
@@ -65,12 +67,13 @@ def test_every_answer_has_the_same_bits(
     assert first.tobytes() == mapped.tobytes() == plain.tobytes()
 
 
-def test_the_model_in_the_box_answers_with_the_same_bits(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = answers(BOX)
-    assert is_mapped(BOX)
-    mapped = answers(BOX)
+@pytest.mark.parametrize("form", ["model.cpu.onnx", "model.explain.onnx"])
+def test_the_model_in_the_box_answers_with_the_same_bits(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    first = answers(BOX, form)
+    assert is_mapped(BOX, form)
+    mapped = answers(BOX, form)
     monkeypatch.setattr(folded, "WORTH_KEEPING", 1 << 40)
-    assert first.tobytes() == mapped.tobytes() == answers(BOX).tobytes()
+    assert first.tobytes() == mapped.tobytes() == answers(BOX, form).tobytes()
 
 
 @pytest.mark.parametrize("file", ["tables.bin", "model.onnx", "entry.json"])
@@ -127,13 +130,14 @@ def test_an_entry_is_of_one_model_one_runtime_and_one_processor(
     bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers(bundle)
-    model, digest = bundle / "model.cpu.onnx", open_bundle(bundle).manifest["files"]["model.cpu.onnx"]["sha256"]
-    assert folded.open_mapped(model, "0" * 64, threads=1) is None
+    digests = [open_bundle(bundle).manifest["files"]["model.cpu.onnx"]["sha256"]]
+    assert folded.open_mapped(["0" * 64], threads=1) is None
+    assert folded.open_mapped([*digests, "0" * 64], threads=1) is None
     with monkeypatch.context() as patched:
         patched.setattr(folded, "runtime_version", lambda: "1.0.0")
-        assert folded.open_mapped(model, digest, threads=1) is None
+        assert folded.open_mapped(digests, threads=1) is None
     monkeypatch.setattr(folded, "_processor", lambda: "another")
-    assert folded.open_mapped(model, digest, threads=1) is None
+    assert folded.open_mapped(digests, threads=1) is None
 
 
 def test_the_entries_that_were_used_last_stay(bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,20 +161,23 @@ class Scorer:
     def submit(self, texts: Sequence[str]) -> "PendingScores":
         """Start scoring and give a handle; several may be under way at once, and their batches keep every core busy.
 
-        The batches depend on `texts` alone, so the same texts always give the same bits on one machine. A blank text
+        The batches depend on `texts` alone, so the same texts always give the same bits on one machine. A text that
+        stands there more than once is run once, and a file of nothing but different texts is run as it is. A blank text
         gets the answer of the zero state: whoever rejects it has done so. Raises `UsageError` that names the text which
         is no string.
         """
-        texts = require_strings(texts)
-        batches = plan_batches([len(text.encode()) for text in texts], self._limits)
+        numbers: dict[str, int] = {}
+        rows = [numbers.setdefault(text, len(numbers)) for text in require_strings(texts)]
+        different = list(numbers)
+        batches = plan_batches([len(text.encode()) for text in different], self._limits)
         with self._opening:
             self._opened = opened = self._opened or self._open()
         # The longest texts go first, so that no thread is left alone with one at the end.
         pending = [
-            (batch, opened.workers.submit(self._run, opened.session, [texts[i] for i in batch]))
+            (batch, opened.workers.submit(self._run, opened.session, [different[i] for i in batch]))
             for batch in reversed(batches)
         ]
-        return PendingScores(len(texts), len(self.labels), pending)
+        return PendingScores(rows, len(different), len(self.labels), pending)
 
     def close(self) -> None:
         """End the worker threads; batches that have not begun are dropped."""
@@ -272,15 +275,16 @@ def _reopened(folder: Path, from_box: bool, identity: str, asked: tuple[Any, ...
 
 @dataclass(frozen=True)
 class PendingScores:
-    """Scores under way."""
+    """Scores under way: of `count` different texts in `batches`, and which of them each of the texts is, in `rows`."""
 
+    rows: Sequence[int]
     count: int
     classes: int
     batches: Sequence[tuple[list[int], Future[Scores]]]
     process: int = field(default_factory=os.getpid)
 
     def result(self) -> Scores:
-        """Wait for every batch and put the texts' order back.
+        """Wait for every batch and put the texts' order back, every text with the answer that it has.
 
         Raises `UsageError` in a child that was forked meanwhile: there nobody works on them.
         """
@@ -296,5 +300,7 @@ class PendingScores:
             scores = future.result()
             probabilities[batch], tokens[batch], unknown[batch] = scores.probabilities, scores.tokens, scores.unknown
             strongest |= zip(batch, scores.strongest, strict=False)
-        in_order = [strongest[index] for index in sorted(strongest)]
-        return Scores(probabilities.argmax(axis=1), probabilities, tokens, unknown, in_order)
+        rows = np.array(self.rows, np.intp)
+        probabilities = probabilities[rows]
+        in_order = [strongest[row] for row in self.rows] if strongest else ()
+        return Scores(probabilities.argmax(axis=1), probabilities, tokens[rows], unknown[rows], in_order)
