@@ -121,9 +121,10 @@ def test_a_training_goes_on_from_a_snapshot_with_other_labels(tmp_path: Path, ti
         f"started from | gru-pool, trained on reviews.csv, 324 reviews; SHA-256 of its weights {begun.identity[:12]}"
         in card
     )
-    assert "always `" in card
+    for part in ("always `", "| size |", "test reviews a second in PyTorch"):
+        assert part in card
     shown = run(app, ["inspect", bundle]).stdout
-    for part in ("started from", "TF-IDF with logistic", "always"):
+    for part in ("started from", "TF-IDF with logistic", "always", "speed"):
         assert part in shown
 
 

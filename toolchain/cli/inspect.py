@@ -38,7 +38,7 @@ def bundle_table(opened: "Bundle") -> "Table":
     """What a bundle is: a line a fact, from its manifest."""
     from toolchain.measures.drift import bundle_reference, describe
     from toolchain.measures.standing import BASELINE, Folds, Standing
-    from toolchain.release.model_card import architecture, started_from, text_definition
+    from toolchain.release.model_card import architecture, speed_line, started_from, text_definition
 
     specification, training, words = opened.specification, opened.manifest.get("training", {}), opened.vocabulary()
     if "imported" in training:
@@ -52,6 +52,8 @@ def bundle_table(opened: "Bundle") -> "Table":
             "test": f"loss {training.get('test_loss', float('nan')):.4f}, "
             f"accuracy {training.get('test_accuracy', float('nan')):.2f} %",
         }
+        if speed := training.get("speed"):
+            origin["speed"] = speed_line(speed)
         if folds := training.get("folds"):
             origin["cross-validation"] = str(Folds(**folds))
         if start := training.get("start"):

@@ -114,6 +114,14 @@ def model_card(
     )
 
 
+def speed_line(speed: Mapping[str, Any]) -> str:
+    """How fast the test reviews were answered where the model was trained, on one line."""
+    threads = f"{speed['threads']} {'thread' if speed['threads'] == 1 else 'threads'}"
+    return (
+        f"{speed['reviews_a_second']:,.0f} test reviews a second in PyTorch, {threads}; `toolchain bench` measures here"
+    )
+
+
 def started_from(start: Mapping[str, Any]) -> str:
     """The trained model that a training started from, on one line."""
     reviews = f", {start['reviews']:,} reviews" if start.get("reviews") else ""
@@ -133,6 +141,10 @@ def _training_rows(training: Mapping[str, Any]) -> str:
         rows.append(f"| cross-validation | {Folds(**folds)} |\n")
     if start := training.get("start"):
         rows.append(f"| started from | {started_from(start)} |\n")
+    if "parameters" in training:
+        rows.append(f"| size | {training['parameters']:,} parameters |\n")
+    if speed := training.get("speed"):
+        rows.append(f"| speed | {speed_line(speed)} |\n")
     rows += [f"| warning | {warning} |\n" for warning in training.get("warnings", ())]
     if calibration := training.get("calibration"):
         test = calibration["test"]["after"]

@@ -317,11 +317,14 @@ def _finish(
     calibration = _calibrate(model, validation)
     answers = softmax(validation[0] / np.float32(calibration["temperature"]))
     reference = text_reference("validation", validation_texts, checkpoint.vocabulary, answers)
+    began = time.perf_counter()
     logits, labels = predict(model, progress(test_batches, "test"))
+    speed = {"reviews_a_second": len(labels) / (time.perf_counter() - began), "threads": torch.get_num_threads()}
     loss, accuracy = _figures(logits, labels)
     before = _quality(logits * calibration["temperature"], labels)
     calibration["test"] = {"before": before, "after": _quality(logits, labels)}
     training = {**checkpoint.training, "test_loss": loss, "test_accuracy": accuracy, "calibration": calibration}
+    training["speed"] = speed
     training["reference"] = reference.to_json()
     standing = baselines.beside(logits.argmax(1), labels, checkpoint.specification.labels)
     training["standing"] = standing.to_json()
