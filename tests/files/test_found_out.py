@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -104,6 +105,40 @@ def tables(draw: st.DrawFn) -> tuple[Written, list[Row]]:
     if written.escape == "backslash":  # two of them that escape no quote may be meant
         texts = [text.replace("\\", "/") for text in texts]
     return written, [(str(number), text, LABELS[len(text) % 2]) for number, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize(
+    ("ascii_lines", "utf_8_lines", "other_lines", "refused"),
+    [
+        (100, 0, 1, False),
+        (9, 0, 1, False),
+        (8, 0, 1, True),
+        (18, 0, 2, False),
+        (17, 0, 2, True),
+        (2000, 0, 3, True),
+        (5, 3, 3, False),
+        (5, 3, 4, True),
+        (1, 0, 1, True),
+    ],
+)
+def test_lines_in_another_encoding_name_it_once_or_are_damage_and_cost_themselves(
+    ascii_lines: int, utf_8_lines: int, other_lines: int, refused: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "in.csv"
+    lines = (
+        [b"fine,pos"] * (ascii_lines - 1)
+        + ["Zoë,pos".encode()] * utf_8_lines
+        + ["Zoë,pos".encode("cp1252")] * other_lines
+    )
+    path.write_bytes(b"text,label\n" + b"".join(line + b"\n" for line in lines))
+    with ExitStack() as stack:
+        if refused:
+            with pytest.raises(UsageError, match=r"in\.csv: is not UTF-8 .*: --encoding cp1252"):
+                open_table(str(path), ReadOptions(), stack)
+            return
+        records = list(open_table(str(path), ReadOptions(), stack).reader)
+    assert sum(record.error is not None for record in records) == other_lines
+    assert len(records) == len(lines)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

@@ -279,6 +279,14 @@ def test_the_json_is_the_comparison(release: Release) -> None:
     assert values["old"]["label_metrics"]["labelled"] == 120
 
 
+def test_nothing_is_said_to_be_written_of_an_array_that_is_compared(release: Release, tmp_path: Path) -> None:
+    (tmp_path / "in.json").write_text('[\n{"text": "fine"},\n{"text": "dull"}\n]\n', encoding="utf-8")
+    result = command(release.old, release.new, tmp_path / "in.json")
+    assert result.exit_code == 0
+    assert "an array of objects" in result.stderr
+    assert "written" not in result.stderr
+
+
 def test_a_file_that_holds_nothing_to_score_is_a_failed_check(release: Release, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("text\n\n  \n", encoding="utf-8")
     result = command(release.old, release.new, tmp_path / "in.csv")

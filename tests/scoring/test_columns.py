@@ -13,7 +13,7 @@ import toolchain.scoring.job
 from tests.conftest import score_command
 from toolchain.errors import UsageError
 from toolchain.files.csv_records import CsvReader
-from toolchain.files.dialect import Dialect
+from toolchain.files.dialect import Dialect, Escape, Quoting
 from toolchain.files.json_records import JsonlReader
 from toolchain.scoring.job import Interrupted, Options, Summary, preview_file, score_file
 from toolchain.scoring.rendering import Appended, render_header, row_renderer, select_columns
@@ -72,6 +72,36 @@ def test_rows_below_the_confidence_limit_abstain_and_are_counted(scorer: Scorer,
     output, again = score(scorer, tmp_path / "in.jsonl", data, Options(min_confidence=limit, probabilities=True))
     assert [json.loads(line)["abstain"] for line in output.splitlines()] == [row["abstain"] == "true" for row in rows]
     assert again.abstained == summary.abstained
+
+
+@pytest.mark.parametrize("escape", ["double", "backslash"])
+@pytest.mark.parametrize("quoting", ["minimal", "none"])
+def test_what_is_written_reads_back_in_the_dialect_of_the_file(quoting: Quoting, escape: Escape) -> None:
+    data = b'n;text\n1;"a \\\\\\"b\n2;c\n' if quoting == "none" else b'n;text\n1;"a \\\\ ""b;"\n2;c\n'
+    dialect = Dialect(";", quoting, escape)
+    reader = CsvReader(io.BytesIO(data), "in.csv", dialect=dialect)
+    appended = Appended(('5" and \\\\, "or"', "back\\"))
+    scores = Scores(np.array([0, 1]), np.eye(2, dtype=np.float32), np.ones(2, np.int64), np.zeros(2, np.int64))
+    selection = select_columns(reader, ("text",), ())
+    names = appended.names(("text",))
+    render = row_renderer(reader, appended, names, selection)
+    records = list(reader)
+    written = render_header(reader, names, selection) + b"".join(
+        map(render, records, scores.best.tolist(), appended.values(scores))
+    )
+    again = list(CsvReader(io.BytesIO(written), "out.csv", dialect=dialect))
+    assert [record.error for record in again] == [None, None]
+    assert [record.fields["text"] for record in again] == [record.fields["text"] for record in records]
+    assert [record.fields["prediction"] for record in again] == list(appended.labels)
+
+
+@pytest.mark.parametrize("label", ["a;b", "two\nlines"])
+def test_what_cannot_be_one_cell_where_quotes_do_not_quote_is_refused(label: str) -> None:
+    reader = CsvReader(io.BytesIO(b"text;n\na;1\n"), "in.csv", dialect=Dialect(";", "none"))
+    with pytest.raises(UsageError, match=r"in\.csv: quotes do not quote in it, so that .* cannot be written"):
+        row_renderer(reader, Appended((label, "b")), ["prediction"], None)
+    with pytest.raises(UsageError, match=r"cannot be written as one cell"):
+        render_header(reader, ["prediction", f"p_{label}"], None)
 
 
 @pytest.mark.parametrize("kept", [("text", "n"), ("n",), ()])

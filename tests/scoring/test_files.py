@@ -325,20 +325,25 @@ def test_the_command_takes_an_encoding_and_a_tab(bundle: Path, tmp_path: Path) -
 def test_another_delimiter_is_wrong_use() -> None:
     with pytest.raises(UsageError, match=r"--delimiter xx: expected one character"):
         Options(delimiter="xx")
+    for written_in_numbers in (".", "0", "e"):
+        with pytest.raises(UsageError, match=r"expected one character, such as"):
+            Options(delimiter=written_in_numbers)
 
 
 # --- many files ------------------------------------------------------------------------------------------------------
 
 
 def test_folders_and_patterns_stand_for_the_files_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ["b.csv", "a.jsonl.gz", "c.TSV", "b.scored.csv", "a.scored.jsonl.gz", "b.csv.rejected.jsonl", "notes.txt"]
+    names = ["b.csv", "a.jsonl.gz", "c.TSV", "b.scored.csv", "a.scored.jsonl.gz", "b.csv.rejected.jsonl", "notes.md"]
+    names += ["e.xlsx", "~$e.xlsx", ".f.txt", "f.txt", "g.pq", "h.txt.gz", "i.csv.zip", "j.tar.gz", "k.tgz"]
     names += ["b.scored.csv.meta.json", "a.scored.jsonl.gz.meta.json"]
     for name in [*names, "deep/d.csv", "[odd].csv"]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "b.scored.csv.parts").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert expand(["."]) == ["[odd].csv", "a.jsonl.gz", "b.csv", "c.TSV"]
+    others = ["e.xlsx", "f.txt", "g.pq", "h.txt.gz", "i.csv.zip", "j.tar.gz", "k.tgz"]
+    assert expand(["."]) == ["[odd].csv", "a.jsonl.gz", "b.csv", "c.TSV", *others]
     assert expand(["*.csv", "-", "no.csv"]) == ["[odd].csv", "b.csv", "-", "no.csv"]
     assert expand(["**/*.csv"]) == ["[odd].csv", "b.csv", "deep/d.csv"]
     assert expand(["[odd].csv", "b.scored.csv"]) == ["[odd].csv", "b.scored.csv"]

@@ -22,6 +22,26 @@ _SHOWN = 3
 _LARGE, _RATIO = 64 << 20, 100
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError)
 _WORKBOOK = "xl/workbook.xml"
+_LONGEST_NAME = 1 << 20
+_EXTENSIONS = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
+
+
+class NotOneFile(BrokenInput):
+    """An archive with more or fewer files than one."""
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose name and attributes, which are held in memory, are of a size that names have."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _EXTENSIONS and member.size > _LONGEST_NAME:
+            raise tarfile.TarError(f"a name of {member.size:,} bytes")
+        return member
 
 
 @dataclass(frozen=True)
@@ -77,8 +97,8 @@ def open_zip(stream: BinaryIO, name: str, plain: bool, stack: ExitStack) -> Zip:
 def tar_member(file: BinaryIO, name: str) -> str:
     """The one file that a tar archive holds, which can be looked through. Raises `UsageError` on more or less."""
     try:
-        with tarfile.open(fileobj=file, mode="r:") as archive:
-            member = _only([about.name for about in archive if about.isfile()], name)
+        with tarfile.open(fileobj=file, mode="r:", tarinfo=_Member) as archive:
+            member = _only([about.name for about in map(_whole, archive) if about.isfile()], name)
     except _BROKEN as error:
         raise UsageError(f"{name}: the archive is damaged or cut off ({error}); fetch it again") from error
     file.seek(0)
@@ -88,14 +108,16 @@ def tar_member(file: BinaryIO, name: str) -> str:
 def untarred(name: str) -> Callable[[BinaryIO], Iterator[bytes]]:
     """What makes the bytes of its one file of a tar archive's.
 
-    Of one that can only be read forward a second file is met when the first is over, and raises `BrokenInput` there.
+    Of one that can only be read forward a second file is met when the first is over, and raises `NotOneFile` there.
     """
 
     def pieces(file: BinaryIO) -> Iterator[bytes]:
         names = []
         try:
-            with tarfile.open(fileobj=cast(io.BufferedReader, file), mode="r|", bufsize=_CHUNK) as archive:
-                for about in archive:
+            with tarfile.open(
+                fileobj=cast(io.BufferedReader, file), mode="r|", bufsize=_CHUNK, tarinfo=_Member
+            ) as archive:
+                for about in map(_whole, archive):
                     if not about.isfile() or _is_hidden(about.name):
                         continue
                     names.append(about.name)
@@ -105,9 +127,16 @@ def untarred(name: str) -> Callable[[BinaryIO], Iterator[bytes]]:
         except _BROKEN as error:
             raise BrokenInput(f"{name}: the archive is damaged or cut off ({error}); fetch it again") from error
         if len(names) != 1:
-            raise BrokenInput(_not_one(names, name))
+            raise NotOneFile(_not_one(names, name))
 
     return pieces
+
+
+def _whole(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """The member. Most of a sparse one is in no archive, but made up by its header."""
+    if member.issparse():
+        raise tarfile.TarError(f"{member.name} is sparse; unpack it with tar")
+    return member
 
 
 def _only(names: Sequence[str], archive: str) -> str:

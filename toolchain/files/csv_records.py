@@ -41,6 +41,7 @@ class CsvReader(Reader):
         self.found = self.dialect.found
         self.has_header = self.dialect.header
         self.quotes = self.dialect.quoting != "none"
+        self.backslashes = self.dialect.escape == "backslash"
         self._plain = Dialect(self.delimiter, "none")
         self._comment = self.dialect.comment.encode() if self.dialect.comment else None
         self._spaced_quote = re.compile(rf'"[ \t]+(?={re.escape(self.delimiter)}|[\r\n]|$)')

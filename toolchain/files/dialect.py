@@ -106,7 +106,7 @@ def named_delimiter(name: str) -> str:
         delimiter = chr(int(code[1] or code[2], 16))
     else:
         delimiter = names.get(name.lower(), name)
-    if len(delimiter) != 1 or delimiter in '"\r\n\0\\' or "\ud800" <= delimiter <= "\udfff":
+    if len(delimiter) != 1 or delimiter in '"\r\n\0\\.' or delimiter.isalnum() or "\ud800" <= delimiter <= "\udfff":
         raise UsageError(f"--delimiter {name}: expected one character, such as , ; | ^ or tab, or its code: '\\x01'")
     return delimiter
 

@@ -2,8 +2,7 @@
 
 from toolchain.errors import UsageError
 
-_SHARE = 0.01
-_FEW, _FEW_OF = 3, 10  # one or two lines of ten or twenty are damage as well
+_FEW, _FEW_OF = 3, 10  # one bad line of ten, or two of twenty, say nothing of the encoding
 _SAMPLE = 1 << 16
 _ENOUGH = 32
 
@@ -11,7 +10,8 @@ _ENOUGH = 32
 def refuse_other_text(head: bytes, name: str) -> None:
     """Raise `UsageError` where the beginning of a file shows that it is not UTF-8, and name the likely encoding.
 
-    A few lines that are not UTF-8 are damage, and cost themselves.
+    One or two lines that are not UTF-8, or some beside at least as many that are UTF-8 and not ASCII, are damage, and
+    cost themselves.
     """
     if head.isascii():
         return
@@ -19,7 +19,7 @@ def refuse_other_text(head: bytes, name: str) -> None:
     coded = [line for line in lines if not line.isascii()]
     other = [line for line in coded if not _is_utf8(line)]
     few = len(other) < _FEW and len(other) * _FEW_OF <= len(lines)
-    if few or len(other) * 2 <= len(coded) or len(other) <= _SHARE * len(lines):
+    if few or len(other) * 2 <= len(coded):
         return
     place = next(number for number, line in enumerate(lines, 1) if not _is_utf8(line))
     likely = _likely(b"\n".join([*other, b""])[:_SAMPLE])

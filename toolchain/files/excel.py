@@ -22,6 +22,7 @@ class ExcelReader(Reader):
     """
 
     format = "csv"
+    written_as = "CSV"
 
     def __init__(
         self,
@@ -72,7 +73,7 @@ class ExcelReader(Reader):
             self.start = (number - 1, number)
         self._offset, self._line = self.start
         self._sample = [cells for _, cells in zip(range(_SAMPLE_ROWS), self._from(self._offset), strict=False)]
-        self.found = (f"the sheet {self._sheet.title!r} of {len(names)}", "written as CSV")
+        self.found = (f"the sheet {self._sheet.title!r} of {len(names)}",)
 
     def describe(self) -> Mapping[str, Any]:
         """Which rows of which sheet."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolchain.errors import UsageError
-from toolchain.files.kind import FORMATS, NOT_WRITTEN, STDIO, Kind
+from toolchain.files.kind import NOT_WRITTEN, READ, STDIO, Kind
 from toolchain.files.outputs import RECORD
 from toolchain.files.storage import beside, files_in, files_like, is_folder, join
 
@@ -17,7 +17,7 @@ _STANDARD_OUTPUT = (STDIO, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 def expand(sources: Sequence[str]) -> list[str]:
     """Every folder and every pattern (`'in/*.csv.gz'`) replaced by the files in it, by name, without our own outputs
-    and hidden files (`.DS_Store`, `._reviews.csv`).
+    and hidden files (`.DS_Store`, `._reviews.csv`, `~$reviews.xlsx`).
 
     Raises `UsageError` where there are none.
     """
@@ -32,7 +32,7 @@ def expand(sources: Sequence[str]) -> list[str]:
             continue
         wanted = sorted(name for name in found if _is_input(name))
         if not wanted:
-            raise UsageError(f"{source}: no file to score in it; expected {', '.join(FORMATS)}, or one of them packed")
+            raise UsageError(f"{source}: no file to score in it; expected {', '.join(READ)}, or one of them packed")
         files += wanted
     return files
 
@@ -89,4 +89,4 @@ def _is_input(name: str) -> bool:
     if name.endswith(RECORD):
         return False
     ours = kind.stem.endswith(".scored") or f"{kind.stem}{kind.ending}".endswith(".rejected.jsonl")
-    return kind.format is not None and not ours and not kind.stem.startswith(".")
+    return kind.ending.lower() in READ and not ours and not kind.stem.startswith((".", "~$"))

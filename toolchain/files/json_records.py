@@ -110,10 +110,12 @@ class JsonDocumentReader(JsonReader):
     A record's `raw` is the object in one line. A file whose brackets do not match cannot be read on behind that place.
     """
 
+    written_as = "JSON lines"
+
     def __init__(self, stream: BinaryIO, name: str, max_row_bytes: int = MAX_ROW_BYTES, array: bool = False) -> None:
         self._array = array
         super().__init__(stream, name, max_row_bytes)
-        self.found = ("an array of objects" if array else "objects over several lines", "written as JSON lines")
+        self.found = ("an array of objects" if array else "objects over several lines",)
 
     def _parse(self) -> Iterator[Record]:
         self._data, self._at = b"", 0

@@ -21,7 +21,10 @@ FORMATS: Mapping[str, Format] = {
 """A name's ending -> the format that it stands for."""
 
 NOT_WRITTEN = (".xlsx", ".xlsm", ".zip", ".tar", ".tgz")
-"""Endings of what is read, and scored into a CSV file."""
+"""Endings of what is read, and scored into a CSV file of another name."""
+
+READ = (*FORMATS, *NOT_WRITTEN, ".txt")
+"""Endings of what is read, as far as names tell."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 from toolchain.errors import UsageError
-from toolchain.files.archives import open_zip, tar_member, untarred
+from toolchain.files.archives import NotOneFile, open_zip, tar_member, untarred
 from toolchain.files.compression import BrokenInput, decompressed
 from toolchain.files.kind import Kind
 from toolchain.files.recognition import ENOUGH, PARQUET, packing_of, unread
@@ -148,6 +148,8 @@ def _looked_at(stream: BinaryIO, size: int) -> tuple[bytes, BinaryIO]:
             pieces.append(piece)
             held += len(piece)
     except BrokenInput as broken:
+        if not pieces or isinstance(broken, NotOneFile):
+            raise
         error = broken
     head = b"".join(pieces)
     if isinstance(stream, io.BufferedReader) and isinstance(stream.raw, _AsOpened | RemoteFile):

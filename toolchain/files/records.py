@@ -62,8 +62,12 @@ class Reader(ABC):
     delimiter = ","
     found: tuple[str, ...] = ()
     """What was found out of the file that is not as usual, for a person."""
+    written_as: str | None = None
+    """What its scored rows are, where they are not in the format that they are read in."""
     quotes = True
     """Whether a cell that holds a delimiter can stand in quotes."""
+    backslashes = False
+    """Whether a backslash takes the meaning from what follows it."""
     has_header = True
     """Whether the columns have names of their own."""
 
@@ -113,6 +117,22 @@ class Reader(ABC):
     def text_getter(self, column: str) -> Callable[[Mapping[str, Any]], Any]:
         """`getter` for the texts. Raises `UsageError` where it is known beforehand that the column holds none."""
         return self.getter(column)
+
+    def cell(self, value: str) -> str:
+        """A cell as it stands in a CSV file that is written as this one is. Raises `UsageError` where it would be read
+        as several: quotes do not quote there."""
+        if self.backslashes:
+            value = value.replace("\\", "\\\\")
+        if not any(mark in value for mark in ('"', "\r", "\n", self.delimiter)):
+            return value
+        if self.quotes:
+            return '"' + value.replace('"', '""') + '"'
+        if any(mark in value for mark in ("\r", "\n", self.delimiter)):
+            raise UsageError(
+                f"{self.name}: quotes do not quote in it, so that {value[:60]!r} cannot be written as one cell; "
+                "change the file's delimiter, or write it as JSON lines"
+            )
+        return value
 
     def _read_line(self) -> Line | None:
         """The next line up to and with its `\\n`, or None at the end. Holds no more than the limit in memory."""

@@ -55,7 +55,8 @@ class Table:
 
     `kind` is what it was found to be, `found` what there is to say of that to a person. `status` is that of a regular
     file or an object as it was opened, None for anything else, which cannot be read again; what was read of that,
-    `passed` knows. `size` is what `reader` will read, in bytes, of Parquet in rows; None where that is not known.
+    `passed` knows. `encoding` is what it was found to be in, None where that is UTF-8 or was said. `size`
+    is what `reader` will read, in bytes, of Parquet in rows; None where that is not known.
     """
 
     reader: Reader
@@ -63,12 +64,14 @@ class Table:
     status: Status | None
     size: int | None
     passed: Passed | None = None
+    encoding: str | None = None
 
     @property
     def found(self) -> tuple[str, ...]:
         """What was found out that is not as usual, in words."""
         packing = (SUFFIXES.get(self.kind.packing.lower(), self.kind.packing.lstrip(".")),) if self.kind.packing else ()
-        return (*packing, *self.reader.found)
+        encoding = (self.encoding.upper(),) if self.encoding else ()
+        return (*packing, *encoding, *self.reader.found)
 
 
 def open_table(
@@ -102,7 +105,8 @@ def open_table(
         return Table(rows, kind, opened.status, rows.rows)
     reader = _text_reader(opened, kind, options, wanted)
     kind = replace(kind, format=reader.format)
-    return Table(reader, kind, opened.status, opened.size, opened.passed)
+    encoding = opened.encoding if options.encoding is None else None
+    return Table(reader, kind, opened.status, opened.size, opened.passed, encoding)
 
 
 def refuse_packed_parquet(kind: Kind) -> None:

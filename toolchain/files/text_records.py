@@ -13,7 +13,8 @@ class TextReader(Reader):
     format = "csv"
     columns = ("text",)
     header = b"text\n"
-    found = ("a review a line", "written as CSV")
+    found = ("a review a line",)
+    written_as = "CSV"
 
     def __init__(self, stream: BinaryIO, name: str, max_row_bytes: int = MAX_ROW_BYTES) -> None:
         super().__init__(stream, name, max_row_bytes)

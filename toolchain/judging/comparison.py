@@ -15,7 +15,6 @@ from toolchain.files.kind import Kind
 from toolchain.files.records import LABEL_COLUMNS, Reader, Record
 from toolchain.measures.labels import Truth
 from toolchain.measures.metrics import LabelCounts, LabelMetrics, count_labels, label_metrics, named_confusion
-from toolchain.scoring.job import found
 from toolchain.scoring.scorer import Scorer, Scores
 from toolchain.scoring.windows import Options, Plan, cut, limited, open_records
 
@@ -237,7 +236,7 @@ def compare_models(
         mcnemar=mcnemar(pairs.old_only, pairs.new_only) if models[0].counts.confusion.any() else None,
         most_changed=pairs.most_changed,
         warnings=[*([strange] if strange else []), *_few(scored, metrics)],
-        found=found(table, plan),
+        found=[*table.found, *([plan.note] if plan.note else [])],
     )
 
 

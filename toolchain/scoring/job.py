@@ -242,8 +242,9 @@ def preview_file(scorer: Scorer, source: str, output: str, options: Options) -> 
 
 
 def found(table: Table, plan: Plan) -> list[str]:
-    """What was found out of an input that is not as usual, in words."""
-    return [*table.found, *([plan.note] if plan.note else [])]
+    """What was found out of an input that is not as usual, and of its output, in words."""
+    written_as = table.reader.written_as
+    return [*table.found, *([f"written as {written_as}"] if written_as else []), *([plan.note] if plan.note else [])]
 
 
 def _model(scorer: Scorer) -> Mapping[str, Any]:

@@ -3,7 +3,6 @@
 Only where columns are left out is a record written anew.
 """
 
-import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,10 +77,11 @@ class Appended:
         below: NDArray[np.bool_] = scores.probabilities.max(axis=1).astype(np.float64).round(6) < self.min_confidence
         return below
 
-    def csv_templates(self, delimiter: str) -> list[bytes]:
+    def csv_templates(self, reader: Reader) -> list[bytes]:
         """A label -> what is appended to its rows, with places for the values."""
-        places = "".join(delimiter + place for place in self._places())
-        return [(delimiter + _csv_cell(label, delimiter).replace("%", "%%") + places).encode() for label in self.labels]
+        places = "".join(reader.delimiter + place for place in self._places())
+        cells = [reader.delimiter + reader.cell(label) for label in self.labels]
+        return [(cell.replace("%", "%%") + places).encode() for cell in cells]
 
     def jsonl_templates(self, names: Sequence[str]) -> list[bytes]:
         """A label -> the last fields of its objects, with places for the values, and the closing brace."""
@@ -136,15 +136,15 @@ def render_header(reader: Reader, names: Sequence[str], selection: Selection | N
         return reader.header
     row, end = _split_line_end(reader.header)
     if selection is not None:
-        row = (BOM if row.startswith(BOM) else b"") + _csv_row(selection.kept, reader.delimiter)
-    cells = "".join(reader.delimiter + _csv_cell(name, reader.delimiter) for name in names)
+        row = (BOM if row.startswith(BOM) else b"") + _csv_row(selection.kept, reader)
+    cells = "".join(reader.delimiter + reader.cell(name) for name in names)
     return row + cells.encode() + (end or b"\n")
 
 
 def row_renderer(reader: Reader, appended: Appended, names: Sequence[str], selection: Selection | None) -> Renderer:
     """What renders the rows of this file."""
     if reader.format == "csv":
-        templates = appended.csv_templates(reader.delimiter)
+        templates = appended.csv_templates(reader)
         usual_end = _split_line_end(reader.header)[1] or b"\n"
     else:
         templates, usual_end = appended.jsonl_templates(names), b"\n"
@@ -206,16 +206,17 @@ def words_renderer(reader: Reader) -> WordsRenderer:
         text = " | ".join(f"{side}: {said}" for side, said in sides.items() if said)
         if not reader.quotes:  # a delimiter in a word cannot be told from one between cells
             return text.replace(reader.delimiter, " ").encode()
-        return _csv_cell(text, reader.delimiter).encode()
+        return reader.cell(text).encode()
 
     return cell
 
 
 def body_anew(reader: Reader, selection: Selection) -> Body:
-    """What is written anew has minimal quotes (CSV), or orjson's spelling of numbers and strings (JSONL): an integer of
-    more than 64 bits becomes a float. Raises `TypeError` on an object too deep to be written: orjson reads deeper."""
+    """What is written anew has minimal quotes (CSV; none where they do not quote), or orjson's spelling of numbers and
+    strings (JSONL): an integer of more than 64 bits becomes a float. Raises `TypeError` on an object too deep to be
+    written: orjson reads deeper."""
     if reader.format == "csv":
-        return _csv_anew(selection.kept, reader.delimiter)
+        return _csv_anew(selection.kept, reader)
     return _jsonl_anew(reader, selection.kept) if selection.dropped is None else _jsonl_without(selection.dropped)
 
 
@@ -241,18 +242,17 @@ def render_reject(
     return orjson.dumps(values) + b"\n"
 
 
-def _csv_anew(kept: Sequence[str], delimiter: str) -> Body:
+def _csv_anew(kept: Sequence[str], reader: Reader) -> Body:
     def body(record: Record) -> tuple[bytes, bytes]:
-        return _csv_row([record.fields[name] for name in kept], delimiter), _split_line_end(record.raw)[1]
+        return _csv_row([record.fields[name] for name in kept], reader), _split_line_end(record.raw)[1]
 
     return body
 
 
-def _csv_row(values: Sequence[str], delimiter: str) -> bytes:
-    """A record without its line end. (The writer quotes line breaks only while it has a line end itself.)"""
-    buffer = io.StringIO(newline="")
-    csv.writer(buffer, delimiter=delimiter, lineterminator="\r\n").writerow(values)
-    return buffer.getvalue()[:-2].encode()
+def _csv_row(values: Sequence[str], reader: Reader) -> bytes:
+    """A record without its line end. (One empty cell alone would be an empty line, which is no row.)"""
+    row = reader.delimiter.join(map(reader.cell, values))
+    return row.encode() or (b'""' if reader.quotes else b"")
 
 
 def _jsonl_anew(reader: Reader, kept: Sequence[str]) -> Body:
@@ -289,7 +289,3 @@ def _split_object(raw: bytes) -> tuple[bytes, bytes]:
     """An object without its closing brace, and its line end; it holds a text, so a comma follows."""
     row = raw.rstrip()
     return row[:-1].rstrip() + b",", raw[len(row) :]
-
-
-def _csv_cell(value: str, delimiter: str) -> str:
-    return '"' + value.replace('"', '""') + '"' if any(c in value for c in ('"', "\r", "\n", delimiter)) else value

@@ -18,14 +18,19 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize("named", ["as given", "absolute"])
 @pytest.mark.parametrize("name", BAD)
-def test_a_file_that_cannot_be_read_has_an_outcome_with_its_error(name: str, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_has_an_outcome_with_its_error(
+    name: str, named: str, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_bytes(BAD[name])
     bundle = open_bundle(tiny_bundle)
     labels = bundle.specification.labels
     job = Job("run", bundle.identity, labels, str(tiny_bundle), "cpu", None, "fp32", Options(), True, (16, 1 << 20))
-    source, output = str(tmp_path / name), Kind.of(str(tmp_path / f"out-{name}"))
-    file = File(0, source, output, os.path.abspath(source), output)
+    folder = "" if named == "as given" else f"{tmp_path}/"
+    source, output = folder + name, Kind.of(f"{folder}out-{name}")
+    file = File(0, source, output, os.path.abspath(source), Kind.of(os.path.abspath(output.name)))
     ledger = Ledger(file, job, bundle)
     for answer in plan_windows(job, file):
         assert isinstance(answer, Planned)
@@ -36,3 +41,4 @@ def test_a_file_that_cannot_be_read_has_an_outcome_with_its_error(name: str, tin
     assert (outcome.summary.output, outcome.summary.scored) == (None, 0)
     assert outcome.summary.error == str(outcome.error)
     assert source in str(outcome.error)
+    assert named == "absolute" or str(tmp_path) not in str(outcome.error)

@@ -407,6 +407,7 @@ def _told(file: File, error: Exception) -> str:
     text = str(error)
     if isinstance(error, OSError):
         text = f"{error.filename or file.output.name}: {error.strerror or _one_line(error)}"
+    text = file.told(text)
     return text if file.source in text else f"{file.source}: {text}"
 
 

@@ -56,6 +56,12 @@ class File:
     path: str
     target: Kind
 
+    def told(self, message: str) -> str:
+        """A message with the names as a person gave them, that of the unpacked file too."""
+        packing = Kind.of(self.source).packing
+        message = message.replace(self.path.removesuffix(packing), self.source.removesuffix(packing))
+        return message.replace(self.target.name, self.output.name)
+
     @property
     def shards(self) -> str:
         """The folder of its shards."""
@@ -186,10 +192,10 @@ def plan_windows(job: Job, file: File) -> Iterator[Task | Planned]:
                 yield Task(file, planned.windows, position, end, len(records), table.status.size, share)
                 planned = replace(planned, windows=planned.windows + 1)
                 position = end
-            error = None if whole.error is None else str(whole.error)
+            error = None if whole.error is None else file.told(str(whole.error))
             yield replace(planned, error=error, seconds=time.perf_counter() - started)
     except UsageError as error:
-        yield replace(planned, error=str(error))
+        yield replace(planned, error=file.told(str(error)))
     except OSError as error:
         yield replace(planned, error=f"{file.source}: {error.strerror or error}")
 
