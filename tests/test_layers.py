@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = (
     ("toolchain.__main__",),
     ("toolchain.cli",),
-    ("toolchain.report",),
+    ("toolchain.interface", "toolchain.report"),
     ("toolchain.judging", "toolchain.training", "toolchain.release"),
     ("toolchain.corpus", "toolchain.serving"),
     ("toolchain.models",),
@@ -41,6 +41,7 @@ PLAIN = (
     "export.sessions",
     "toolchain.corpus.imdb",
     "toolchain.corpus.reviews",
+    "toolchain.interface.bundle",
     "toolchain.release.verification",
 )
 HEAVY = ("torch", "torchtext", "onnx")

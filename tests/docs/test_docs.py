@@ -25,12 +25,6 @@ def test_the_command_reference_is_what_the_program_has() -> None:
     assert kept == written, "docs/commands.md is stale; write it anew: python docs/commands.py"
 
 
-def test_every_module_of_the_portable_classifier_is_in_the_python_interface() -> None:
-    page = (DOCS / "api.md").read_text(encoding="utf-8")
-    for path in (ROOT / "export").glob("[!_]*.py"):
-        assert f"::: export.{path.stem}\n" in page, path
-
-
 # --- links and images ------------------------------------------------------------------------------------------------
 
 

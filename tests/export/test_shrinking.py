@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from toolchain.errors import CheckFailed, UsageError
 from toolchain.models.classifiers import build_model
 from toolchain.models.snapshot import Snapshot, load_snapshot, save_snapshot
 from toolchain.release.model_card import model_card
-from toolchain.release.release import Shrinkage, export_snapshot, verify_bundle
+from toolchain.release.release import export_snapshot, verify_bundle
 
 VOCABULARY = ["<unk>", "<pad>", *(f"w{index}" for index in range(198))]
 ENTRIES = 150
@@ -195,14 +196,15 @@ def test_the_same_snapshot_gives_the_same_bytes(pooled: Snapshot, shrunk_bundle:
         assert (tmp_path / "again" / file).read_bytes() == (shrunk_bundle / file).read_bytes()
 
 
-def test_sizes_and_agreement_are_reported_and_kept(pooled: Snapshot, tmp_path: Path) -> None:
-    reports: list[Shrinkage] = []
+def test_sizes_and_agreement_are_reported_and_kept(
+    pooled: Snapshot, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     export_snapshot(pooled, tmp_path / "full", ["onnx"])
-    export_snapshot(
-        pooled, tmp_path / "small", ["onnx"], KEPT, entries=ENTRIES, on_shrinkage=lambda report: reports.append(report)
-    )
+    with caplog.at_level(logging.INFO, "toolchain"):
+        export_snapshot(pooled, tmp_path / "small", ["onnx"], KEPT, entries=ENTRIES)
     kept = open_bundle(tmp_path / "small").manifest["shrunk"]
-    assert [report.to_json() for report in reports] == [kept]
+    (report,) = [message for message in caplog.messages if message.startswith("shrunk: ")]
+    assert f"entries of the vocabulary 200 → {ENTRIES}, model.onnx " in report
     assert kept["vocabulary"] == {"full": 200, "shrunk": ENTRIES}
     for file in ("model.onnx", "model.cpu.onnx"):
         sizes = [(tmp_path / folder / file).stat().st_size for folder in ("full", "small")]

@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolchain.cli import options
-from toolchain.cli.terminal import escape, print_json, say, tell
-from toolchain.cli.verify import say_comparison
-from toolchain.errors import UsageError
+from toolchain.cli.terminal import escape, print_json, say
 
 if TYPE_CHECKING:
     from toolchain.files.tables import ReadOptions
-    from toolchain.release.release import Shrinkage
 
 
 def _complete_format(incomplete: str) -> list[str]:
@@ -95,45 +92,22 @@ def export(
     toolchain export --format onnx --format torchscript --data reviews.csv
     toolchain export --precision int8 --shrink --out small
     """
-    from export.bundle import open_bundle
-    from export.shrinking import SHRUNK_ENTRIES
-    from toolchain.corpus.reviews import Source, read_texts
-    from toolchain.models.restoring import load_trained
-    from toolchain.release.release import export_snapshot
+    from toolchain.interface.snapshot import Snapshot
 
-    if vocabulary is not None and not shrink:
-        raise UsageError(f"--vocabulary {vocabulary}: a shrunk bundle alone has a shorter one; add --shrink")
-    entries = (vocabulary or SHRUNK_ENTRIES) if shrink else None
-    loaded = load_trained(snapshot)
-    texts = read_texts(Source(data, text_column, reading=reading, say=tell))
-    say(f"exporting {escape(snapshot)} …")
-    try:
-        verification = export_snapshot(
-            loaded, out, format, texts, say_comparison, precision, force, entries, print_shrinkage
-        )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"nothing was published, {out} is as it was") from None
+    bundle = Snapshot(snapshot).export(
+        out,
+        format=format,
+        precision=precision,
+        shrink=shrink,
+        vocabulary=vocabulary,
+        data=data,
+        text_column=text_column,
+        reading=reading,
+        force=force,
+    )
     say(
-        f"{sum(comparison.passed for comparison in verification.comparisons)} forms agree with PyTorch. "
+        f"{sum(form['passed'] for form in bundle.manifest['parity']['forms'])} forms agree with PyTorch. "
         f"Bundle in {escape(str(out))}/; next: toolchain score reviews.csv --bundle {escape(str(out))}"
     )
     if as_json:
-        print_json(open_bundle(out).manifest)
-
-
-def print_shrinkage(shrinkage: "Shrinkage") -> None:
-    """A shrunk bundle beside the full one, on stderr."""
-    from rich.table import Table
-
-    table = Table(title="shrunk")
-    for column in ("", "full", "shrunk"):
-        table.add_column(column, justify="right" if column else "left")
-    table.add_row("entries of the vocabulary", *(f"{entries:,}" for entries in shrinkage.entries))
-    for file, sizes in shrinkage.sizes.items():
-        table.add_row(file, *(f"{size / 1e6:.2f} MB" for size in sizes))
-    say(table)
-    answers = shrinkage.agreement
-    say(
-        f"{answers.label_agreement:.2%} of the labels of {answers.texts:,} texts as before, "
-        f"largest change of a probability {answers.max_difference:.4f}"
-    )
+        print_json(bundle.manifest)

@@ -1,22 +1,16 @@
 """`toolchain train`: train a recipe, keep the best checkpoint."""
 
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from toolchain.cli import options
-from toolchain.cli.terminal import escape, fail, print_json, say, tell, warn
+from toolchain.cli.terminal import escape, fail, print_json, say
 
 if TYPE_CHECKING:
     from toolchain.files.tables import ReadOptions
-    from toolchain.measures.standing import Standing
-    from toolchain.models.earlier import Earlier
-    from toolchain.training.loops import Epoch
-
-_MANY_SUSPECTS = 0.05  # beyond it the model is at fault, not the labels
 
 
 def _complete_recipe(incomplete: str) -> list[str]:
@@ -209,129 +203,43 @@ def train(
     toolchain train --data reviews.csv
     toolchain train --data reviews.csv --start bundle --out better
     """
-    from export.forms import too_large
     from toolchain.cli.progress import progress
-    from toolchain.corpus.reviews import Source
-    from toolchain.models.snapshot import load_snapshot
-    from toolchain.training.automatic import plan
-    from toolchain.training.distributed import Ended, process_group
-    from toolchain.training.folds import cross_validate
-    from toolchain.training.loops import Epoch, Settings, fit
-    from toolchain.training.machine import choose_device
-    from toolchain.training.resumption import FILE as RESUME_FILE
+    from toolchain.interface.training import train as train_snapshot
+    from toolchain.training.distributed import Ended
 
-    say(f"reading {escape(data)} …")
-    loaded_teacher = load_snapshot(teacher) if teacher else None
-    source = Source(data, text_column, label_column, test_data, group_column, unlabelled, label_map, reading, say=tell)
-    planned = plan(source, recipe, seed, start, tokenizer, layers, taught=teacher is not None)
-    corpus, chosen = planned.corpus, planned.recipe
-    if planned.reason:
-        say(escape(f"recipe {chosen.name}: {planned.reason}"))
-    for warning in corpus.warnings:
-        warn(warning)
-    if reason := too_large(chosen.specification(corpus.labels, planned.layers), corpus.vocabulary):
-        warn(f"{reason}: such a model can be exported with --shrink, or with --format torchscript alone")
-    say(
-        f"{len(corpus.train):,} training, {len(corpus.validation):,} validation, {len(corpus.test):,} test reviews; "
-        f"labels {escape(', '.join(corpus.labels))}; {len(corpus.vocabulary):,} words"
-    )
-
-    events = None
-    if tensorboard:
-        from toolchain.training.tensorboard import EventLog
-
-        events = EventLog(out)
-
-    def on_epoch(epoch: Epoch, best: bool) -> None:
-        print_epoch(epoch, best)
-        if events:
-            events.add(epoch)
-
-    settings = Settings(
-        epochs=epochs or chosen.epochs,
-        batch_size=batch_size or chosen.batch_size,
-        learning_rate=chosen.learning_rate if lr is None else lr,
-        layers=planned.layers,
-        seed=seed,
-        device=device,
-        precision=precision,
-        patience=patience or chosen.patience,
-        class_weights=class_weights,
-    )
-    earlier: list[Earlier] = []
     try:
-        with process_group(choose_device(device)):
-            validated = cross_validate(planned, source, settings, folds, print_fold, progress) if folds else None
-            metrics = fit(
-                *(corpus, chosen, settings, out, on_epoch, progress, resume, loaded_teacher, overwrite),
-                on_earlier=earlier.append,
-                start=planned.start,
-                folds=validated,
-            )
-    except (KeyboardInterrupt, Ended) as end:
-        kept = "finished epochs are kept, go on: --resume" if (out / RESUME_FILE).exists() else "no epoch was finished"
-        if isinstance(end, Ended):
-            say(f"{end}; {kept}")
-            raise typer.Exit(143) from None
-        raise KeyboardInterrupt(kept) from None
-    print_training(metrics, out)
-    for one in earlier:
-        print_earlier(one, metrics)
+        snapshot = train_snapshot(
+            data,
+            recipe,
+            out=out,
+            start=start,
+            layers=layers,
+            tokenizer=tokenizer,
+            text_column=text_column,
+            label_column=label_column,
+            label_map=label_map,
+            group_column=group_column,
+            test_data=test_data,
+            unlabelled=unlabelled,
+            reading=reading,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            patience=patience,
+            class_weights=class_weights,
+            teacher=teacher,
+            folds=folds,
+            seed=seed,
+            device=device,
+            precision=precision,
+            overwrite=overwrite,
+            resume=resume,
+            tensorboard=tensorboard,
+            progress=progress,
+        )
+    except Ended as end:
+        say(escape(str(end)))
+        raise typer.Exit(143) from None
     say(f"snapshot in {escape(str(out))}/; next: toolchain export --snapshot {escape(str(out))}")
     if as_json:
-        print_json(metrics)
-
-
-def print_epoch(epoch: "Epoch", best: bool) -> None:
-    """One finished epoch, a line on stderr; a star marks the best so far."""
-    trained = f"train loss {epoch.train_loss:.4f} accuracy {epoch.train_accuracy:5.2f} %"
-    say(
-        f"epoch {epoch.epoch:2d}  {trained if epoch.epoch else 'the start, as it is':{len(trained)}}  "
-        f"validation loss {epoch.validation_loss:.4f} accuracy {epoch.validation_accuracy:5.2f} %  "
-        f"{epoch.seconds:.1f} s{'  *' if best else ''}"
-    )
-
-
-def print_fold(number: int, standing: "Standing") -> None:
-    """How the model of a fold stands, a line on stderr."""
-    say(f"fold {number}: {escape(str(standing))}")
-
-
-def print_earlier(earlier: "Earlier", metrics: Mapping[str, Any]) -> None:
-    """Where the earlier snapshot is now, and which one is better, on stderr."""
-    verdict = earlier.verdict(metrics)
-    if earlier.is_better(metrics):
-        warn(verdict)
-    else:
-        say(escape(verdict))
-
-
-def print_training(metrics: Mapping[str, Any], out: Path) -> None:
-    """How a training ended, beside what costs nothing, and what there is to say against it."""
-    from toolchain.measures.standing import Folds, Standing
-    from toolchain.training.suspects import FILE as SUSPECTS_FILE
-
-    say(
-        f"best epoch {metrics['epoch']}: test loss {metrics['test_loss']:.4f}, "
-        f"accuracy {metrics['test_accuracy']:.2f} % on {metrics['reviews']['test']:,} reviews, "
-        f"{metrics['seconds']:.0f} s"
-    )
-    say(escape(str(Standing.from_json(metrics["standing"]))))
-    if "folds" in metrics:
-        say(str(Folds(**metrics["folds"])))
-    if guessed := metrics["reviews"].get("pseudo-labelled"):
-        say(f"{guessed:,} unlabelled texts were trained on with the teacher's label")
-    calibration = metrics["calibration"]
-    before, after = (calibration["test"][when] for when in ("before", "after"))
-    say(
-        f"calibrated: temperature {calibration['temperature']:.3f}, expected calibration error "
-        f"{before['calibration_error']:.4f} → {after['calibration_error']:.4f}, "
-        f"test loss {before['loss']:.4f} → {after['loss']:.4f}"
-    )
-    if 0 < metrics.get("suspects", 0) <= _MANY_SUSPECTS * metrics["reviews"]["train"]:
-        say(
-            f"{metrics['suspects']:,} training reviews were wrong in every epoch: are their labels right? "
-            f"{escape(str(out / SUSPECTS_FILE))}"
-        )
-    for warning in metrics["warnings"]:
-        warn(warning)
+        print_json(snapshot.metrics)

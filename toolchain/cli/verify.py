@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolchain.cli import options
-from toolchain.cli.terminal import escape, print_json, say, show, tell
-from toolchain.errors import CheckFailed, UsageError
+from toolchain.cli.terminal import escape, print_json, say, show
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from export.parity import Comparison
     from toolchain.files.tables import ReadOptions
     from toolchain.release.verification import Verification
 
@@ -49,42 +47,25 @@ def verify(
     toolchain verify bundle --snapshot snapshot --data reviews.csv
     toolchain verify bundle --provider cuda --json
     """
-    from export.bundle import open_bundle
-    from toolchain.release.verification import verify_vectors
-    from toolchain.scoring.default import find_bundle
+    from toolchain.interface.bundle import Bundle
+    from toolchain.release.verification import VerificationFailed
 
-    opened = open_bundle(bundle or find_bundle())
+    opened = Bundle(bundle)
     say(f"model {escape(str(opened.folder))}")
-    if snapshot:
-        from toolchain.corpus.reviews import Source, read_texts
-        from toolchain.models.snapshot import load_snapshot
-        from toolchain.release.release import verify_bundle
+    try:
+        verification = opened.verify(snapshot, data=data, text_column=text_column, reading=reading, provider=provider)
+    except VerificationFailed as failure:
+        print_verification(failure.verification, as_json)
+        raise
+    print_verification(verification, as_json)
 
-        loaded = load_snapshot(snapshot)
-        texts = read_texts(Source(data, text_column, reading=reading, say=tell)) if data else []
-        verification = verify_bundle(opened, loaded, texts, provider, say_comparison)
-    elif data:
-        raise UsageError("real text can be compared with PyTorch only; name the snapshot: --snapshot FOLDER")
-    else:
-        verification = verify_vectors(opened, provider, say_comparison)
+
+def print_verification(verification: "Verification", as_json: bool) -> None:
+    """What was found, on stdout."""
     if as_json:
         print_json(verification.to_json())
     else:
         show(verification_table(verification))
-    if not verification.passed:
-        raise CheckFailed("; ".join(c.failure() for c in verification.comparisons if not c.passed))
-
-
-def say_comparison(comparison: "Comparison") -> None:
-    """One exported form against PyTorch, as soon as it was compared: a line on stderr."""
-    verdict = "agrees" if comparison.passed else "DIFFERS"
-    far = comparison.logits_difference
-    logits = "" if far is None else f"logits {far:.2f} units in the last place, "
-    say(
-        f"{comparison.form} on {comparison.provider}: {verdict}, max |Δ| {comparison.max_difference:.1e}, "
-        f"{logits}"
-        f"labels {comparison.label_agreement:.2%}, over {comparison.cases:,} texts"
-    )
 
 
 def verification_table(verification: "Verification") -> "Table":

@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
+import logging
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,11 +26,13 @@ from toolchain.measures.drift import Reference
 from toolchain.models.classifiers import portable_name
 from toolchain.models.snapshot import Snapshot
 from toolchain.release.model_card import model_card
-from toolchain.release.verification import Report, Verification, form_provider, verify_vectors
+from toolchain.release.verification import Verification, describe, form_provider, verify_vectors
 
 PRECISIONS: dict[str, tuple[str, ...]] = {"fp32": (), "int8": ("onnx-int8",)}
 WORDS_A_VECTOR = 8  # few enough that a wrong number anywhere still shows at the text's end
 RUNTIMES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,17 +51,24 @@ class Shrinkage:
             **dataclasses.asdict(self.agreement),
         }
 
+    def __str__(self) -> str:
+        sizes = (f"{file} {full / 1e6:.2f} MB → {own / 1e6:.2f} MB" for file, (full, own) in self.sizes.items())
+        parts = [f"entries of the vocabulary {self.entries[0]:,} → {self.entries[1]:,}", *sizes]
+        return (
+            f"shrunk: {', '.join(parts)}; {self.agreement.label_agreement:.2%} of the labels of "
+            f"{self.agreement.texts:,} texts as before, largest change of a probability "
+            f"{self.agreement.max_difference:.4f}"
+        )
+
 
 def export_snapshot(
     snapshot: Snapshot,
     out: Path,
     formats: Sequence[str],
     texts: Sequence[str] = (),
-    on_comparison: Report = lambda comparison: None,
     precision: str = "fp32",
     force: bool = False,
     entries: int | None = None,
-    on_shrinkage: Callable[[Shrinkage], None] = lambda shrinkage: None,
 ) -> Verification:
     """Export `snapshot` in `formats` (names in `FORMATS`) to the bundle `out`, proven before it is published.
 
@@ -94,14 +104,14 @@ def export_snapshot(
             (room / form.file).write_bytes(form.build(classifier, metadata))
         needs = _share_embedding(room, forms, classifier)
         _write_vectors(room, snapshot, any(form.explains for form in forms))
-        comparisons = _compare(forms, room, snapshot, texts, "cpu", on_comparison)
+        comparisons = _compare(forms, room, snapshot, texts, "cpu")
         verification = Verification(_reference_model(snapshot), comparisons)
         refused = [c.failure() for c in comparisons if not c.passed and not (force and FORMS[c.form].min_agreement)]
         training = dict(snapshot.training)
         shrunk = {"shrunk": training.pop("shrunk")} if "shrunk" in training else {}
         if entries is not None:
             shrinkage = _shrinkage(full, snapshot, room, forms, metadata, texts)
-            on_shrinkage(shrinkage)
+            logger.info(str(shrinkage))
             shrunk = {"shrunk": shrinkage.to_json()}
             if not force and (failure := shrinkage.agreement.failure()):
                 refused.append(failure)
@@ -127,7 +137,6 @@ def verify_bundle(
     snapshot: Snapshot | None,
     texts: Sequence[str] = (),
     provider: str = "cpu",
-    on_comparison: Report = lambda comparison: None,
 ) -> Verification:
     """Every form in `bundle` against PyTorch, or without a snapshot against the bundle's own vectors.
 
@@ -139,7 +148,7 @@ def verify_bundle(
     if snapshot is None:
         if texts:
             raise UsageError("real text can be compared with PyTorch only; name the snapshot: --snapshot FOLDER")
-        return verify_vectors(bundle, provider, on_comparison)
+        return verify_vectors(bundle, provider)
     bundle.check()
     forms = [form for form in FORMS.values() if form.file in bundle.files]
     against = "PyTorch"
@@ -148,7 +157,7 @@ def verify_bundle(
         against = "PyTorch with the snapshot's weights, shrunk as the bundle's are"
     if difference := _difference(bundle, snapshot):
         raise CheckFailed(f"{bundle.folder}: {difference} differ from the snapshot's; export the bundle from it anew")
-    comparisons = _compare(forms, bundle.folder, snapshot, texts, provider, on_comparison)
+    comparisons = _compare(forms, bundle.folder, snapshot, texts, provider)
     return Verification(against, comparisons)
 
 
@@ -264,7 +273,6 @@ def _compare(
     snapshot: Snapshot,
     texts: Sequence[str],
     provider: str,
-    on_comparison: Report,
 ) -> list[parity.Comparison]:
     """Every form in `folder` against PyTorch: edge cases, every word of the vocabulary alone, and the real `texts`."""
     specification, vocabulary = snapshot.specification, snapshot.vocabulary
@@ -282,7 +290,7 @@ def _compare(
         comparisons.append(
             parity.compare(form.name, used, run, wanted, form.tolerance, form.min_agreement, form.logit_ulps)
         )
-        on_comparison(comparisons[-1])
+        logger.info(describe(comparisons[-1]))
     return comparisons
 
 

@@ -3,7 +3,8 @@
 It needs ONNX Runtime alone. The forms of PyTorch are checked where torch is, and otherwise named as not checked.
 """
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,7 @@ from export.forms import FORMS, Form
 from export.sessions import RuntimeUnavailable, choose_provider, runtime_version
 from toolchain.errors import CheckFailed
 
-Report = Callable[[parity.Comparison], None]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Unchecked:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verification:
     """The comparisons of one `verify`, what they were compared with, and the forms that could not be run."""
 
@@ -39,6 +40,11 @@ class Verification:
         """Whether every form that was run agrees."""
         return all(comparison.passed for comparison in self.comparisons)
 
+    def __repr__(self) -> str:
+        verdicts = [f"{each.form} {'agrees' if each.passed else 'DIFFERS'}" for each in self.comparisons]
+        verdicts += [f"{each.form} not checked" for each in self.unchecked]
+        return f"<Verification against {self.against}: {', '.join(verdicts)}>"
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, with the verdict."""
         return {
@@ -49,9 +55,15 @@ class Verification:
         }
 
 
-def verify_vectors(
-    bundle: Bundle, provider: str = "cpu", on_comparison: Report = lambda comparison: None
-) -> Verification:
+class VerificationFailed(CheckFailed):
+    """Forms that do not say what they should; `verification` has all of them."""
+
+    def __init__(self, verification: Verification) -> None:
+        super().__init__("; ".join(each.failure() for each in verification.comparisons if not each.passed))
+        self.verification = verification
+
+
+def verify_vectors(bundle: Bundle, provider: str = "cpu") -> Verification:
     """Every form in `bundle` against the vectors that it carries, after its digests.
 
     Raises `CheckFailed` where a form fails while it runs, or where none could be run.
@@ -77,11 +89,22 @@ def verify_vectors(
         except Exception as error:  # ONNX Runtime raises a dozen classes without a common base
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise CheckFailed(f"{bundle.folder / form.file}: fails on the bundle's vectors: {reason}") from error
-        on_comparison(comparisons[-1])
+        logger.info(describe(comparisons[-1]))
     if not comparisons:
         reasons = "; ".join(f"{each.form}: {each.reason}" for each in unchecked)
         raise CheckFailed(f"{bundle.folder}: no form could be checked ({reasons or 'it holds none'})")
     return Verification("the bundle's vectors", comparisons, unchecked)
+
+
+def describe(comparison: parity.Comparison) -> str:
+    """One form beside what was expected of it, in a line."""
+    verdict = "agrees" if comparison.passed else "DIFFERS"
+    far = comparison.logits_difference
+    logits = "" if far is None else f"logits {far:.2f} units in the last place, "
+    return (
+        f"{comparison.form} on {comparison.provider}: {verdict}, max |Δ| {comparison.max_difference:.1e}, "
+        f"{logits}labels {comparison.label_agreement:.2%}, over {comparison.cases:,} texts"
+    )
 
 
 def form_provider(form: Form, folder: Path, provider: str) -> str:

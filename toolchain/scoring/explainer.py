@@ -1,6 +1,7 @@
 """`Explainer`: what every token of a text did to its label, from the bundle's `model.explain.onnx`, without torch."""
 
 import html
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ class Explainer:
     and `export.bundle.InvalidBundle` where it is missing or damaged.
     """
 
-    def __init__(self, bundle: str | Path | Bundle | None = None, threads: int = 0) -> None:
+    def __init__(self, bundle: str | os.PathLike[str] | Bundle | None = None, threads: int = 0) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle or find_bundle()))
         self.labels = self.bundle.specification.labels
         self.model = explain_model(self.bundle).name

@@ -75,7 +75,7 @@ class Scorer:
 
     def __init__(
         self,
-        bundle: str | Path | Bundle | None = None,
+        bundle: str | os.PathLike[str] | Bundle | None = None,
         provider: str = "auto",
         provider_options: Mapping[str, str] | None = None,
         precision: str = "fp32",

@@ -1,0 +1,170 @@
+"""From Python: `train(...).export(...).verify()`, and what it says on the way."""
+
+import inspect
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import toolchain
+from tests import tiny
+from tests.conftest import TrainedSample
+from toolchain.cli import export, train, verify
+from toolchain.cli.options import READ_BY
+from toolchain.models import recipes
+
+OF_A_COMMAND = {"config", "quiet", "as_json", *READ_BY}
+"""Options that say how a command is called; `reading` holds those of the files."""
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_reviews(tmp_path_factory.mktemp("data") / "reviews.csv", 240)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setitem(recipes.RECIPES, "gru-pool", tiny.TINY)
+    return "gru-pool"
+
+
+def test_a_model_is_trained_exported_verified_and_asked_in_one_line_each(
+    reviews: Path,
+    small: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with caplog.at_level(logging.INFO, "toolchain"):
+        snapshot = toolchain.train(reviews, small, out=tmp_path / "snapshot", epochs=3, lr=0.03, batch_size=16)
+        bundle = snapshot.export(tmp_path / "bundle", format="onnx", data=reviews)
+        verification = bundle.verify()
+        against_pytorch = bundle.verify(snapshot, data=reviews)
+    with toolchain.load(bundle) as scorer:
+        assert scorer.predict(["w1 superb w2 lovely witty", "dull w3 awful weak"]) == ["pos", "neg"]
+        assert scorer.classes_ == list(snapshot.labels) == list(bundle.labels) == ["neg", "pos"]
+    assert verification.passed
+    assert against_pytorch.against == "PyTorch"
+    assert toolchain.Snapshot(tmp_path / "snapshot").metrics == snapshot.metrics
+    assert repr(snapshot) == (
+        f"<Snapshot {tmp_path}/snapshot: gru-pool; neg, pos; test accuracy {snapshot.metrics['test_accuracy']:.2f} %>"
+    )
+    assert repr(bundle) == f"<Bundle {tmp_path}/bundle: neg, pos; model.cpu.onnx, model.onnx>"
+    assert repr(verification) == "<Verification against the bundle's vectors: onnx agrees, onnx-cpu agrees>"
+    told = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert [message for level, message in told if level == "INFO" and message.startswith("epoch ")]
+    assert [message for level, message in told if level == "INFO" and message.startswith("onnx on cpu: agrees")]
+    assert {record.name.partition(".")[0] for record in caplog.records} == {"toolchain"}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_warning_of_the_data_is_a_warning_of_the_logger(
+    small: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    few = tiny.write_reviews(tmp_path / "few.csv", 60)
+    toolchain.train(few, small, out=tmp_path / "snapshot", epochs=1, batch_size=16)
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert any(message.startswith("48 training reviews are few: ") for message in warned)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_form_that_differs_is_an_error(onnx_bundle: Path, trained: TrainedSample) -> None:
+    """Of another snapshot: no quiet answer."""
+    with pytest.raises(toolchain.CheckFailed, match="differ from the snapshot's"):
+        toolchain.Bundle(onnx_bundle).verify(trained.folder)
+
+
+def test_real_text_without_a_snapshot_is_refused(onnx_bundle: Path) -> None:
+    with pytest.raises(toolchain.UsageError, match="real text can be compared with PyTorch only"):
+        toolchain.Bundle(onnx_bundle).verify(data="sample")
+
+
+def test_what_is_no_bundle_or_snapshot_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(toolchain.ExportError, match="no bundle here"):
+        toolchain.Bundle(tmp_path)
+    with pytest.raises(toolchain.UsageError, match="no snapshot here"):
+        toolchain.Snapshot(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("command", "call", "own"),
+    [
+        (train.train, toolchain.train, {"progress"}),
+        (export.export, toolchain.Snapshot.export, {"self"}),
+        (verify.verify, toolchain.Bundle.verify, {"self"}),
+    ],
+    ids=["train", "export", "verify"],
+)
+def test_a_call_has_the_options_of_its_command(
+    command: Callable[..., None], call: Callable[..., Any], own: set[str]
+) -> None:
+    """`snapshot` of export and `bundle` of verify are what the method belongs to."""
+    app = typer.Typer()
+    app.command()(command)
+    (info,) = app.registered_commands
+    assert info.callback is not None
+    options = set(inspect.signature(info.callback).parameters) - OF_A_COMMAND - {"snapshot", "bundle"}
+    assert set(inspect.signature(call).parameters) - own - {"reading", "snapshot"} == options
+
+
+# --- the package -----------------------------------------------------------------------------------------------------
+
+
+def test_every_public_name_is_there_and_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+    for name in toolchain.__all__:
+        assert hasattr(toolchain, name)
+        assert name in dir(toolchain)
+        assert name == "__version__" or f"\n::: toolchain.{name}\n" in page, name
+    assert page.count("\n::: ") == len(toolchain.__all__) - 1
+    with pytest.raises(AttributeError, match="module 'toolchain' has no attribute 'nothing'"):
+        toolchain.nothing  # noqa: B018
+
+
+def test_the_import_brings_nothing_heavy() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import toolchain\n"
+        "print(*sorted({name.split('.')[0] for name in sys.modules.keys() - before} - set(sys.stdlib_module_names)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "toolchain\n"
+
+
+USER = """
+import numpy as np
+from numpy.typing import NDArray
+
+import toolchain
+
+
+def run(reviews: str) -> None:
+    snapshot = toolchain.train(reviews, recipe="auto", start="box", epochs=1)
+    bundle: toolchain.Bundle = snapshot.export("bundle", format=["onnx", "torchscript"])
+    verification: toolchain.Verification = bundle.verify(snapshot)
+    passed: bool = verification.passed
+    with toolchain.load(bundle, threads=1) as scorer:
+        labels: list[str] = scorer.predict(["I loved this film."])
+        probabilities: NDArray[np.float32] = scorer.predict_proba(["I loved this film."])
+        explanation: toolchain.Explanation = scorer.explain("I loved this film.")
+    print(passed, labels, probabilities, explanation.label)
+"""
+
+
+def test_mypy_sees_the_types_and_finds_a_mistake(tmp_path: Path) -> None:
+    right, wrong = tmp_path / "right.py", tmp_path / "wrong.py"
+    right.write_text(USER, encoding="utf-8")
+    wrong.write_text("import toolchain\n\ntoolchain.train('reviews.csv', epochs='three')\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", str(right), str(wrong)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    (found,) = [line for line in done.stdout.splitlines() if "error:" in line]
+    assert found.startswith(str(wrong))
+    assert "[arg-type]" in found
