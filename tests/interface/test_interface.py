@@ -160,11 +160,11 @@ def test_mypy_sees_the_types_and_finds_a_mistake(tmp_path: Path) -> None:
     right.write_text(USER, encoding="utf-8")
     wrong.write_text("import toolchain\n\ntoolchain.train('reviews.csv', epochs='three')\n", encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", str(right), str(wrong)],
+        [sys.executable, "-m", "mypy", "--strict", str(right), str(wrong)],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
     )
     (found,) = [line for line in done.stdout.splitlines() if "error:" in line]
-    assert found.startswith(str(wrong))
+    assert "wrong.py:3: error: " in found
     assert "[arg-type]" in found
