@@ -10,7 +10,7 @@ import typer
 from export.errors import ExportError
 from toolchain import __version__
 from toolchain.cli.help import Command, Group, paragraphs
-from toolchain.cli.terminal import be_quiet, fail, interrupted, show, speaking
+from toolchain.cli.terminal import be_quiet, fail, interrupted, show
 from toolchain.errors import CheckFailed, UsageError
 
 COMMANDS = (
@@ -99,8 +99,7 @@ def _one_line_an_error(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
-            with speaking():
-                command(*args, **kwargs)
+            command(*args, **kwargs)
         except (UsageError, ExportError, CheckFailed) as error:
             if _debug:
                 raise

@@ -92,19 +92,21 @@ def export(
     toolchain export --format onnx --format torchscript --data reviews.csv
     toolchain export --precision int8 --shrink --out small
     """
+    from toolchain.cli.logged import spoken
     from toolchain.interface.snapshot import Snapshot
 
-    bundle = Snapshot(snapshot).export(
-        out,
-        format=format,
-        precision=precision,
-        shrink=shrink,
-        vocabulary=vocabulary,
-        data=data,
-        text_column=text_column,
-        reading=reading,
-        force=force,
-    )
+    with spoken():
+        bundle = Snapshot(snapshot).export(
+            out,
+            format=format,
+            precision=precision,
+            shrink=shrink,
+            vocabulary=vocabulary,
+            data=data,
+            text_column=text_column,
+            reading=reading,
+            force=force,
+        )
     say(
         f"{sum(form['passed'] for form in bundle.manifest['parity']['forms'])} forms agree with PyTorch. "
         f"Bundle in {escape(str(out))}/; next: toolchain score reviews.csv --bundle {escape(str(out))}"

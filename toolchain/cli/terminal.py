@@ -7,11 +7,8 @@ scored.
 import functools
 import io
 import json
-import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
@@ -131,28 +128,6 @@ def show_excerpt(text: str) -> None:
 def warn(message: str) -> None:
     """Something that a person should look at; the command goes on."""
     _print_marked("warning", "yellow", message)
-
-
-class _Spoken(logging.Handler):
-    """What the functions behind the commands log, as the commands say it. A service writes a log of its own."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if not record.name.startswith("toolchain.serving"):
-            (warn if record.levelno >= logging.WARNING else tell)(record.getMessage())
-
-
-@contextmanager
-def speaking() -> Iterator[None]:
-    """Say what is logged as long as the context lasts: warnings with `warn`, the rest with `tell`."""
-    logger, handler = logging.getLogger("toolchain"), _Spoken()
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
 
 
 def fail(message: str) -> None:

@@ -203,40 +203,42 @@ def train(
     toolchain train --data reviews.csv
     toolchain train --data reviews.csv --start bundle --out better
     """
+    from toolchain.cli.logged import spoken
     from toolchain.cli.progress import progress
     from toolchain.interface.training import train as train_snapshot
     from toolchain.training.distributed import Ended
 
     try:
-        snapshot = train_snapshot(
-            data,
-            recipe,
-            out=out,
-            start=start,
-            layers=layers,
-            tokenizer=tokenizer,
-            text_column=text_column,
-            label_column=label_column,
-            label_map=label_map,
-            group_column=group_column,
-            test_data=test_data,
-            unlabelled=unlabelled,
-            reading=reading,
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=lr,
-            patience=patience,
-            class_weights=class_weights,
-            teacher=teacher,
-            folds=folds,
-            seed=seed,
-            device=device,
-            precision=precision,
-            overwrite=overwrite,
-            resume=resume,
-            tensorboard=tensorboard,
-            progress=progress,
-        )
+        with spoken():
+            snapshot = train_snapshot(
+                data,
+                recipe,
+                out=out,
+                start=start,
+                layers=layers,
+                tokenizer=tokenizer,
+                text_column=text_column,
+                label_column=label_column,
+                label_map=label_map,
+                group_column=group_column,
+                test_data=test_data,
+                unlabelled=unlabelled,
+                reading=reading,
+                epochs=epochs,
+                batch_size=batch_size,
+                lr=lr,
+                patience=patience,
+                class_weights=class_weights,
+                teacher=teacher,
+                folds=folds,
+                seed=seed,
+                device=device,
+                precision=precision,
+                overwrite=overwrite,
+                resume=resume,
+                tensorboard=tensorboard,
+                progress=progress,
+            )
     except Ended as end:
         say(escape(str(end)))
         raise typer.Exit(143) from None

@@ -47,13 +47,17 @@ def verify(
     toolchain verify bundle --snapshot snapshot --data reviews.csv
     toolchain verify bundle --provider cuda --json
     """
+    from toolchain.cli.logged import spoken
     from toolchain.interface.bundle import Bundle
     from toolchain.release.verification import VerificationFailed
 
     opened = Bundle(bundle)
     say(f"model {escape(str(opened.folder))}")
     try:
-        verification = opened.verify(snapshot, data=data, text_column=text_column, reading=reading, provider=provider)
+        with spoken():
+            verification = opened.verify(
+                snapshot, data=data, text_column=text_column, reading=reading, provider=provider
+            )
     except VerificationFailed as failure:
         print_verification(failure.verification, as_json)
         raise
