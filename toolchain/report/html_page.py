@@ -66,12 +66,12 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and what there is to say of each."""
+    """Names and what there is to say of each. A `wide` list has several columns."""
 
     caption: str
     items: Sequence[tuple[str, str]]
+    wide: bool = False
     kind: ClassVar[str] = "facts"
-    wide: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,9 @@ def _file(survey: Survey, run: Mapping[str, Any] | None) -> Facts:
             ("Rejected", f"{run.get('rejected', 0):,} of {run.get('rows', 0):,} rows"),
             ("Time", f"{run.get('seconds', 0.0):,.1f} seconds"),
         ]
+    if survey.made_by is not None:
+        options = survey.made_by.options
+        facts.append(("Options", "\n".join(map(_option, options, options.values())) or "none"))
     return Facts("The scored file", [*facts, ("SHA-256", sha256(path))])
 
 
@@ -98,7 +101,6 @@ def _model(survey: Survey, bundle: Bundle, run: Mapping[str, Any] | None) -> Fac
         versions = ", ".join(f"{name} {number}" for name, number in made_by.versions.items())
         facts += [
             ("Scored by", f"{made_by.model} on {made_by.provider}, {_moment(made_by.finished)}"),
-            ("Options", " ".join(map(_option, made_by.options, made_by.options.values())) or "none"),
             ("Versions", versions),
         ]
     elif run is not None:

@@ -19,6 +19,7 @@ from toolchain.report import charts
 from toolchain.report.html_page import (
     Bars,
     Chart,
+    Facts,
     Matrix,
     Note,
     Page,
@@ -183,10 +184,10 @@ def _texts(survey: Survey) -> list[Part]:
             counts,
             "tokens",
         ),
-        Table(
-            f"The most frequent words that the model does not know{at_least}",
-            ("word", "times", "of all words"),
-            [(word, count, percent(count / survey.tokens, 3)) for word, count in words],
+        Facts(
+            f"The most frequent words that the model does not know{at_least}, with their share of all words",
+            [(word, f"{count:,} ({percent(count / survey.tokens, 3)})") for word, count in words],
+            wide=True,
         )
         if words
         else Note("The model knows every word of these texts."),

@@ -12,7 +12,8 @@ _PIECE = 8
 # C0 and C1 controls but white space, bidirectional embeddings, overrides and isolates, surrogates, noncharacters.
 _hidden = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _long_word = re.compile(rf"\S{{{_LONG + 1},}}")
-_run = re.compile(r"[^/\\_.,:;=&?#@|+-]+[/\\_.,:;=&?#@|+-]*|[/\\_.,:;=&?#@|+-]+")
+_MARKS = r"/\\_.,:;=&?#@|+-"
+_run = re.compile(rf"[{_MARKS}]*[^{_MARKS}]+[{_MARKS}]*|[{_MARKS}]+")
 
 
 def visible(text: str) -> str:
@@ -46,10 +47,8 @@ def percent(share: float, digits: int = 1) -> str:
 def _pieces(word: str) -> Iterator[str]:
     """A long word cut behind its marks, and a digest into eights; what is not ASCII breaks by the browser's rules."""
     for run in _run.findall(word):
-        while len(run) > _LONG and run.isascii():
-            yield run[:_PIECE]
-            run = run[_PIECE:]
-        yield run
+        step = _PIECE if len(run) > _LONG and run.isascii() else len(run)
+        yield from (run[start : start + step] for start in range(0, len(run), step))
 
 
 def _named(found: re.Match[str]) -> str:
