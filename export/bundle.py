@@ -55,7 +55,7 @@ class Bundle:
         So were those of the files that it is read together with.
         """
         if name not in self.manifest["files"]:
-            raise InvalidBundle(f"{self.folder}: holds no {name}; it has: {', '.join(self.files)}")
+            raise InvalidBundle(f"{self.folder}: holds no {name}; its files: {', '.join(self.files)}")
         expected = self.manifest["files"][name]
         path = self.folder / name
         if path.is_symlink() or not path.is_file():

@@ -114,8 +114,7 @@ def open_session(
         raise RuntimeUnavailable(f"no session on the provider {provider!r}: {_first_line(error)}") from error
     if session.get_providers()[0] != full_name:
         raise RuntimeUnavailable(
-            f"the provider {provider!r} is installed and did not take the session; use --provider cpu, "
-            f"or see: toolchain doctor"
+            f"the provider {provider!r} is installed and did not work; use --provider cpu, or see: toolchain doctor"
         )
     return session
 

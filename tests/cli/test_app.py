@@ -155,7 +155,7 @@ def test_a_missing_input_is_named(bundle: Path, tmp_path: Path) -> None:
     [
         (b"", ["the file is empty", "header"]),
         (b"\n1,a\n", ["line 1 is blank", "header"]),
-        (b"id,words\n1,a\n", ["no column named like text", "it has: id, words", "--text-column"]),
+        (b"id,words\n1,a\n", ["no column named like text", "its columns: id, words", "--text-column"]),
         ("text\na\n".encode("utf-16-le"), ["UTF-16", "UTF-8", "--encoding"]),
         ("text,größe\na,b\n".encode("latin-1"), ["is not UTF-8", "likely cp1252", "--encoding cp1252"]),
     ],
@@ -176,7 +176,7 @@ def test_a_column_that_is_not_there_is_answered_with_those_that_are(
 ) -> None:
     data: list[str | Path] = [reviews] if command == "score" else ["--data", reviews]
     line = error_line(run(command, *data, "--bundle", bundle, "--text-column", "words"))
-    assert "no column 'words'; it has: id, review, label" in line
+    assert "no column 'words'; its columns: id, review, label" in line
 
 
 @pytest.mark.parametrize("share", ["lots", "-1", "120%", ""])

@@ -21,6 +21,7 @@ from typer.main import get_command
 from toolchain.cli import progress, terminal
 from toolchain.cli.app import app
 from toolchain.scoring.default import BOX
+from toolchain.scoring.job import Standing
 
 ROOT = Path(__file__).parents[2]
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
@@ -193,6 +194,24 @@ def test_ctrl_c_during_an_export_leaves_the_bundle_as_it_was(snapshot_folder: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+TWICE = """
+import os, signal
+from toolchain.cli.stopping import StopSignals
+with StopSignals() as stop:
+    stop.kept = "4,096 rows are done and kept"
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGINT)
+        print("asked to stop:", stop.requested(), flush=True)
+"""
+
+
+def test_a_second_ctrl_c_ends_at_once_and_says_what_was_kept() -> None:
+    terminal = Terminal("-c", TWICE)
+    assert terminal.finish() == -signal.SIGINT
+    assert terminal.shown.count("asked to stop: True") == 1
+    assert "4,096 rows are done and kept" in terminal.shown
+
+
 def test_ctrl_c_during_a_command_that_writes_nothing_says_so(onnx_bundle: Path) -> None:
     terminal = Terminal("-m", "toolchain", "bench", "--bundle", onnx_bundle, "--rows", "100", "--rounds", "1000")
     terminal.wait_for("round 1 of 1000")
@@ -226,6 +245,20 @@ def test_a_long_job_says_how_far_it_is_now_and_then(run: Run, reviews: Path, mon
     assert status == 0
     assert re.search(rf"^{re.escape(str(reviews))}: 100%, 2 rows, \d+ s$", said, re.MULTILINE)
     assert list(progress.progress([1, 2], "epoch 1")) == [1, 2]
+
+
+def test_an_estimate_is_of_what_this_run_has_done(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    monkeypatch.setattr(progress, "PROGRESS_SECONDS", 0.0)
+    clock = iter([100.0, 100.0, 110.0, *[120.0] * 99])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    shown = progress.Progress("in.csv")
+    shown.update_scoring(Standing(done=50, total=100, rows=5, finished=5, resumed=5, kept=""))
+    shown.update_scoring(Standing(done=60, total=100, rows=6, finished=5, resumed=5, kept=""))
+    assert capsys.readouterr().err.splitlines() == [
+        "in.csv: goes on after 5 rows of an interrupted run",
+        "in.csv: 50%, 5 rows, 0 s",
+        "in.csv: 60%, 6 rows, 10 s, about 40 s left",
+    ]
 
 
 def test_a_short_job_says_nothing_of_it(run: Run, reviews: Path) -> None:

@@ -412,7 +412,7 @@ def test_a_start_as_a_language_model_and_an_adversary(
     [
         (
             ["--recipe", "gru", "--unlabelled", "more.csv"],
-            "--unlabelled: the recipe gru makes no use of it; use --recipe gru-lm",
+            "--unlabelled: the recipe gru does not use it; use --recipe gru-lm",
         ),
         (["--recipe", "gru-pool", "--teacher", "nowhere"], "nowhere: no snapshot here"),
         (["--precision", "fp8"], "--precision fp8: expected auto, fp32 or bf16"),

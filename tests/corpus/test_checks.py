@@ -40,7 +40,7 @@ def test_few_reviews_and_rare_labels_are_said(counts: dict[str, int], said: list
 
 def test_texts_of_a_word_or_two_are_said() -> None:
     assert check_lengths([["a"], ["a", "b"], ["a", "b", "c"]]) == [
-        "half of the training reviews have 2 tokens or fewer: is --text-column the text?"
+        "half of the training reviews have 2 tokens or fewer: is --text-column the right column?"
     ]
     assert check_lengths([["a"], ["a", "b", "c"], ["a", "b", "c"]]) == []
 

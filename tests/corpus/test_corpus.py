@@ -109,7 +109,7 @@ def test_many_letters_that_are_not_lower_cased_are_said(tmp_path: Path) -> None:
         ("text,label\na,x\nb,x\n", "every review has the label 'x'; expected two or more"),
         ("text,label\na,x\nb,y\n", "too few to split"),
         ("text,label\n" + "".join(f"w{n},l{n}\n" for n in range(200)), "200 different labels"),
-        ("text,label\n" + "".join(f"w{n},{'xy'[n % 2]}\n" for n in range(200)), "no word stands 5 times"),
+        ("text,label\n" + "".join(f"w{n},{'xy'[n % 2]}\n" for n in range(200)), "no word occurs 5 times"),
         ("text,stars\na,1\n", "no column named like label"),
     ],
 )
@@ -223,7 +223,7 @@ def test_a_folder_without_the_lists_of_films_says_that_films_are_shared(tmp_path
 @pytest.mark.parametrize(
     ("groups", "column", "message"),
     [
-        (["a", "b"], "shop", "no column 'shop'; it has: text, label, product"),
+        (["a", "b"], "shop", "no column 'shop'; its columns: text, label, product"),
         (["", " "], "product", "no review has a value in column 'product'"),
         (["a", "b"], "product", "groups are too few or too large to hold out 10% of the reviews"),
     ],
@@ -242,7 +242,7 @@ def test_train_takes_the_column_to_group_by(tmp_path: Path) -> None:
     arguments = ["train", "--data", "sample", "--group-column", "film", "--out", str(tmp_path / "snapshot")]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
-    assert "no column 'film'; it has: review, label" in result.stderr
+    assert "no column 'film'; its columns: review, label" in result.stderr
 
 
 def test_imdb_has_no_column_to_group_by(tmp_path: Path) -> None:

@@ -277,7 +277,7 @@ def test_export_prints_what_shrinking_does(
 def test_a_shorter_vocabulary_without_shrinking_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     status, _, told = _run(capsys, "export", "--snapshot", tmp_path, "--vocabulary", "40")
     assert status == 2
-    assert told == "error: --vocabulary 40: a shrunk bundle alone has a shorter one; add --shrink\n"
+    assert told == "error: --vocabulary 40: only --shrink makes the vocabulary shorter; add it\n"
 
 
 def test_card_and_inspect_tell_a_shrunk_model(capsys: pytest.CaptureFixture[str], shrunk_bundle: Path) -> None:

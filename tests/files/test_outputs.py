@@ -56,7 +56,7 @@ def test_an_input_is_no_output_even_where_it_may_be_overwritten(tmp_path: Path) 
     path.write_bytes(b"mine")
     (tmp_path / "link.csv").symlink_to(path)
     for name in (path, tmp_path / "link.csv", tmp_path / "." / "in.csv"):
-        with pytest.raises(UsageError, match="is an input itself"):
+        with pytest.raises(UsageError, match="is an input"):
             check(str(name), PAGE, overwrite=True, inputs=[path])
 
 

@@ -292,9 +292,9 @@ def test_the_text_column_is_found_by_its_usual_names_whatever_their_case() -> No
     reader = CsvReader(io.BytesIO(b"id,Body, Review \n"), "reviews.csv")
     assert find_column(reader, None, ("text", "review", "body"), "--text-column NAME") == " Review "
     assert find_column(reader, "id", ("text",), "--text-column NAME") == "id"
-    with pytest.raises(UsageError, match=r"no column 'nope'; it has: id, Body,  Review "):
+    with pytest.raises(UsageError, match=r"no column 'nope'; its columns: id, Body,  Review "):
         find_column(reader, "nope", ("text",), "--text-column NAME")
-    with pytest.raises(UsageError, match=r"it has: id, Body,  Review \. Name it: --text-column NAME"):
+    with pytest.raises(UsageError, match=r"its columns: id, Body,  Review \. Name it: --text-column NAME"):
         find_column(reader, None, ("text",), "--text-column NAME")
 
 

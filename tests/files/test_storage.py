@@ -92,7 +92,7 @@ def test_an_object_that_fails_midway_is_named() -> None:
     with ExitStack() as stack:
         stream = open_input(Kind.of(name), stack).stream
         assert len(stream.read(READABLE)) == READABLE
-        with pytest.raises(BrokenInput, match=f"^{name}: cannot be read on"):
+        with pytest.raises(BrokenInput, match=f"^{name}: cannot be read to its end"):
             stream.read(1)
 
 

@@ -80,7 +80,7 @@ def test_a_form_that_differs_is_an_error(onnx_bundle: Path, trained: TrainedSamp
 
 
 def test_real_text_without_a_snapshot_is_refused(onnx_bundle: Path) -> None:
-    with pytest.raises(toolchain.UsageError, match="real text can be compared with PyTorch only"):
+    with pytest.raises(toolchain.UsageError, match="--data needs PyTorch to compare with"):
         toolchain.Bundle(onnx_bundle).verify(data="sample")
 
 

@@ -36,4 +36,4 @@ def test_predictions_and_figures_replace_their_own_alone(tmp_path: Path, monkeyp
         assert run(option, name, "--overwrite")[0] == 0
     status, said = run("--predictions", "in.csv", "--overwrite")
     assert status == 2
-    assert "in.csv: is an input itself" in said
+    assert "in.csv: is an input" in said

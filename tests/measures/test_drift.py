@@ -18,6 +18,7 @@ from export.forms import softmax
 from export.spec import Specification
 from tests import tiny
 from tests.conftest import score_command
+from tests.stopping import stop_after
 from toolchain.cli.app import app
 from toolchain.corpus.corpus import load_corpus
 from toolchain.corpus.reviews import Source
@@ -40,7 +41,7 @@ from toolchain.measures.drift import (
 )
 from toolchain.models.snapshot import Snapshot, load_snapshot
 from toolchain.release.release import export_snapshot
-from toolchain.scoring.job import Interrupted, Options, Summary, score_file
+from toolchain.scoring.job import Options, Summary, score_file
 from toolchain.scoring.journal import JOURNAL
 from toolchain.scoring.scorer import Scorer
 from toolchain.training.loops import fit
@@ -248,13 +249,11 @@ def test_a_resumed_run_sees_the_same_drift(
     monkeypatch.setattr(toolchain.scoring.job, "WINDOW_ROWS", 32)
     source = korean_texts(tmp_path / "in.csv", 200)
     undisturbed = score(trained_tiny.bundle, source)
-    answers = iter([False] * windows)
     with Scorer(trained_tiny.bundle, "cpu") as scorer:
         output = str(tmp_path / "out.csv")
-        with pytest.raises(Interrupted):
-            score_file(scorer, str(source), output, Options(), stopping=lambda: not next(answers, False))
+        stop_after(32 * windows, scorer, source, output)
         resumed = score_file(scorer, str(source), output, Options())
-    assert resumed.resumed >= 32
+    assert resumed.resumed == 32 * windows
     assert resumed.drift == undisturbed.drift
     assert resumed.drift is not None
 
@@ -265,8 +264,7 @@ def test_a_journal_from_before_there_were_statistics_is_taken_over(
     monkeypatch.setattr(toolchain.scoring.job, "WINDOW_ROWS", 64)
     source, output = korean_texts(tmp_path / "in.csv", 200), tmp_path / "out.csv"
     with Scorer(trained_tiny.bundle, "cpu") as scorer:
-        with pytest.raises(Interrupted):
-            score_file(scorer, str(source), str(output), Options(), stopping=lambda: True)
+        stop_after(64, scorer, source, output)
         journal = output.with_name("out.csv.parts") / JOURNAL
         job, *entries = [json.loads(line) for line in journal.read_bytes().splitlines()]
         older = [{name: value for name, value in entry.items() if name != "statistics"} for entry in entries]

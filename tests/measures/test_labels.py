@@ -80,7 +80,7 @@ def test_a_map_gives_labels_their_names(text: str | None, mapped: dict[str, str 
         ("1", "--label-map 1: 1 has no label; expected VALUE=LABEL,…"),
         ("1=pos,5", "--label-map 1=pos,5: 5 has no label"),
         ("=pos", "--label-map =pos: a value is missing"),
-        ("1=pos,1=neg", "--label-map 1=pos,1=neg: 1 stands there twice"),
+        ("1=pos,1=neg", "--label-map 1=pos,1=neg: 1 is there twice"),
         ("5-1=pos", "expected ranges from low to high"),
         ("1-3=neg,3-5=pos", "expected ranges from low to high that do not overlap"),
     ],
@@ -92,7 +92,9 @@ def test_a_map_that_says_nothing_clear_is_refused(text: str, message: str) -> No
 
 
 def test_a_map_that_leads_to_no_label_of_the_model_is_refused() -> None:
-    with pytest.raises(UsageError, match="--label-map 1=positive: 'positive' is no label of the model, which has neg"):
+    with pytest.raises(
+        UsageError, match="--label-map 1=positive: 'positive' is not a label of the model, which has neg"
+    ):
         LabelReader(NEG_POS, "1=positive")
 
 

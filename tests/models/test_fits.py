@@ -183,18 +183,18 @@ def test_a_right_import_warns_of_the_nonlinearity_alone(run: Run, tmp_path: Path
     assert "attached     0.0%   accuracy 100.00 %   <- chosen" in stdout
     assert stderr.count("warning:") == 1
     assert (
-        "do not tell its nonlinearity, and tanh is assumed; --nonlinearity relu if it is that. Accuracy: 100.00 %"
+        "does not tell the nonlinearity of an RNN; tanh is assumed, else add --nonlinearity relu. Accuracy: 100.00 %"
         in (stderr)
     )
     for quiet in (["--nonlinearity", "tanh"], ["--nonlinearity", "relu"]):
         assert "warning:" not in run(notebook, *quiet)[2]
-    assert "tanh is assumed; --nonlinearity relu if it is that" in run(notebook)[2]
+    assert "tanh is assumed, else add --nonlinearity relu" in run(notebook)[2]
 
 
 def test_labels_in_the_wrong_order_are_below_chance(run: Run, tmp_path: Path) -> None:
     notebook = Notebook(tmp_path, lambda text: text.lower().split())
     stderr = run(notebook, "--sample", notebook.sample, "--nonlinearity", "tanh", labels="pos,neg")[2]
-    assert "accuracy 0.00 % is below chance: are --labels in the order of the outputs?" in stderr
+    assert "accuracy 0.00 % is below chance: --labels may be in the wrong order" in stderr
 
 
 @pytest.mark.parametrize("labels", ["['neg', 'pos']", '["neg", "pos"]', "('neg', 'pos')", "neg , pos", " neg,pos\n"])
@@ -211,7 +211,7 @@ def test_labels_as_python_prints_them_and_with_spaces_are_the_same_labels(
     ("labels", "said"),
     [
         ("neg\npos", "--labels neg\\npos: holds a line break; expected names"),
-        ("['neg', 'pos'", "begins like a list and is none; write it as neg,pos"),
+        ("['neg', 'pos'", "not a list that can be read; write it as neg,pos"),
         ("['neg', 1]", "not a list of names; write it as neg,pos"),
         ("['neg', 'p\\nos']", "a name holds a line break; write them on one line, as neg,pos"),
         ("neg,,pos", "a name is empty"),

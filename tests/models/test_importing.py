@@ -192,7 +192,7 @@ def test_the_command_imports_measures_and_says_what_is_next(run: Run, notebook: 
     assert status == 0, stderr
     assert stdout.startswith("2 texts; tokens that the vocabulary lacks, by tokenizer:\n  attached ")
     assert "of batches of 64, as the documented one does: 1 texts cut into other tokens, " in stdout
-    assert "words that no text gives with --tokenizer attached: 1, such as '[Upper]'" in stderr
+    assert "words that cannot occur with --tokenizer attached: 1, such as '[Upper]'" in stderr
     assert f"toolchain export --snapshot {out}" in stderr
     assert load_snapshot(out).specification.labels == ("neg", "pos")
 

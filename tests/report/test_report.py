@@ -143,11 +143,11 @@ def test_rows_that_cannot_be_read_are_counted_and_named(tiny_bundle: Bundle, tmp
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
-        ([{"text": "a"}], {}, "no column 'prediction'; it has: text. Score it first: toolchain score"),
+        ([{"text": "a"}], {}, "no column 'prediction'; its columns: text. Score it first: toolchain score"),
         ([{"text": "a", "prediction": "pos"}], {}, "no column 'confidence' beside 'prediction'"),
-        ([{**ROWS[0], "prediction": "joy"}], {}, r"r.csv:2: the prediction 'joy' is none of the model's labels \(neg"),
+        ([{**ROWS[0], "prediction": "joy"}], {}, r"r.csv:2: the prediction 'joy' is not a label of the model \(neg"),
         ([{**ROWS[0], "confidence": "x"}], {}, "holds no scored row; line 2: 'x' is no probability"),
-        (ROWS, {"text_column": "body"}, "no column 'body'; it has: id, text"),
+        (ROWS, {"text_column": "body"}, "no column 'body'; its columns: id, text"),
         (ROWS, {"label_column": "stars"}, "no column 'stars'"),
         (ROWS, {"label_column": "id"}, "no label in column 'id' is one of the model's"),
     ],
@@ -162,7 +162,7 @@ def test_what_is_no_scored_file_is_refused_in_one_line(
 
 def test_what_is_no_file_is_refused(tiny_bundle: Bundle, tmp_path: Path) -> None:
     for source in (tmp_path, tmp_path / "no.csv", "-"):
-        with pytest.raises(UsageError, match="no such file; expected one that toolchain score has written"):
+        with pytest.raises(UsageError, match="no such file; expected one that toolchain score wrote"):
             survey_file(str(source), tiny_bundle)
 
 

@@ -11,11 +11,12 @@ import pytest
 
 import toolchain.scoring.job
 from tests.conftest import score_command
+from tests.stopping import stop_after
 from toolchain.errors import UsageError
 from toolchain.files.csv_records import CsvReader
 from toolchain.files.dialect import Dialect, Escape, Quoting
 from toolchain.files.json_records import JsonlReader
-from toolchain.scoring.job import Interrupted, Options, Summary, preview_file, score_file
+from toolchain.scoring.job import Options, Summary, preview_file, score_file
 from toolchain.scoring.rendering import Appended, render_header, row_renderer, select_columns
 from toolchain.scoring.scorer import Scorer, Scores
 
@@ -213,9 +214,9 @@ def test_the_id_column_stays_alone_and_names_the_rejects(scorer: Scorer, tmp_pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (Options(keep=("nope",)), "no column 'nope'; it has: id, text, note"),
-        (Options(drop=("nope",)), "no column 'nope'; it has: id, text, note"),
-        (Options(id_column="nope"), "no column 'nope'; it has: id, text, note"),
+        (Options(keep=("nope",)), "no column 'nope'; its columns: id, text, note"),
+        (Options(drop=("nope",)), "no column 'nope'; its columns: id, text, note"),
+        (Options(id_column="nope"), "no column 'nope'; its columns: id, text, note"),
         (Options(drop=("id", "text", "note")), "--drop leaves no column"),
     ],
 )
@@ -249,8 +250,7 @@ def test_only_the_first_records_are_scored_under_a_limit(scorer: Scorer, tmp_pat
     assert [row["id"] for row in rows_of(output)] == ["0", "1", "2", "4", "5", "6", "7", "8", "9"]
     assert (summary.rows, summary.scored, summary.rejected) == (10, 9, 1)
     expected, out = output, str(tmp_path / "out.csv")
-    with pytest.raises(Interrupted):
-        score_file(scorer, str(tmp_path / "in.csv"), out, Options(limit=10), stopping=lambda: True)
+    stop_after(7, scorer, tmp_path / "in.csv", out, Options(limit=10))
     assert score_file(scorer, str(tmp_path / "in.csv"), out, Options(limit=10)).resumed == 7
     assert Path(out).read_bytes() == expected
 
@@ -270,8 +270,7 @@ def test_only_the_first_records_are_scored_under_a_limit(scorer: Scorer, tmp_pat
 def test_a_run_is_not_continued_with_other_options(scorer: Scorer, tmp_path: Path, other: Options, named: str) -> None:
     source, out = tmp_path / "in.csv", str(tmp_path / "out.csv")
     source.write_bytes(b"id,text\n" + b"1,good\n" * 30)
-    with pytest.raises(Interrupted):
-        score_file(scorer, str(source), out, Options(), stopping=lambda: True)
+    stop_after(7, scorer, source, out)
     with pytest.raises(UsageError, match=f"an unfinished run with another {named};"):
         score_file(scorer, str(source), out, other)
     assert score_file(scorer, str(source), out, Options()).resumed == 7
@@ -288,7 +287,7 @@ def test_a_text_may_stand_in_a_nested_object(scorer: Scorer, tmp_path: Path) -> 
     assert output.startswith(b'{"id": 1, "review": {"body": "good"},"prediction":')
     _, summary = score(scorer, tmp_path / "in.jsonl", data, options)
     assert (summary.scored, summary.rejected) == (1, 3)  # the field with the dot in its name is the column
-    with pytest.raises(UsageError, match=r"no column 'review\.text'; it has: id, review"):
+    with pytest.raises(UsageError, match=r"no column 'review\.text'; its columns: id, review"):
         score(scorer, tmp_path / "in.jsonl", data, Options(text_column="review.text"))
 
 
@@ -341,4 +340,4 @@ def test_the_command_takes_names_with_commas_between_them_or_repeated(onnx_bundl
         assert result.stdout.splitlines()[0] == header, result.stderr
     refused = score_command("in.csv", "--bundle", onnx_bundle, "--keep", "id", "--drop", "c", cwd=tmp_path)
     assert refused.returncode == 2
-    assert "error: --drop and --keep: name the columns that stay, or those that go" in refused.stderr
+    assert "error: --drop and --keep: give one of them, not both" in refused.stderr

@@ -57,7 +57,7 @@ def test_a_polars_frame_gets_two_columns(scorer: Scorer) -> None:
     [
         ({"review": [GOOD]}, "expected a pandas or polars DataFrame, not dict"),
         (pandas.Series([GOOD], name="review"), "expected a pandas or polars DataFrame, not Series"),
-        (pandas.DataFrame({"text": [GOOD]}), "no column 'review'; it has: text"),
+        (pandas.DataFrame({"text": [GOOD]}), "no column 'review'; its columns: text"),
         (pandas.DataFrame({"review": [GOOD], "prediction": [1]}), "a column 'prediction' already"),
         (pandas.DataFrame({"review": [GOOD, 5]}), "row 1 of 'review' is no string but int"),
     ],

@@ -11,10 +11,11 @@ import pytest
 
 import toolchain.scoring.job
 from tests.conftest import score_command
+from tests.stopping import stop_after
 from toolchain.errors import UsageError
 from toolchain.measures.labels import Truth
 from toolchain.measures.metrics import LabelCounts, count_labels, label_metrics
-from toolchain.scoring.job import Interrupted, Options, Summary, score_file
+from toolchain.scoring.job import Options, Summary, score_file
 from toolchain.scoring.scorer import Scorer
 
 WORDS = ["dull", "charming", "elegant", "wrong", "never", "boring", "clever", "shallow", "film", "songs", "acting"]
@@ -124,7 +125,7 @@ def test_a_label_may_stand_in_a_nested_object(scorer: Scorer, tmp_path: Path) ->
 
 def test_a_label_column_that_is_not_there_is_wrong_use(scorer: Scorer, tmp_path: Path) -> None:
     source = write(tmp_path / "in.csv", labelled_rows(3))
-    with pytest.raises(UsageError, match=r"in\.csv: no column 'truth'; it has: id, text, label"):
+    with pytest.raises(UsageError, match=r"in\.csv: no column 'truth'; its columns: id, text, label"):
         score(scorer, source, Options(label_column="truth"))
 
 
@@ -134,16 +135,8 @@ def test_a_resumed_run_reports_the_numbers_of_an_undisturbed_one(scorer: Scorer,
     options = Options(label_column="label", min_confidence=0.8, probabilities=True)
     undisturbed = score(scorer, source, options)
     expected = (tmp_path / "out.csv").read_bytes()
-    asked = 0
-
-    def stopping() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked == windows
-
     output = str(tmp_path / "out.csv")
-    with pytest.raises(Interrupted):
-        score_file(scorer, str(source), output, options, stopping=stopping)
+    stop_after(16 * windows, scorer, source, output, options)
     resumed = score_file(scorer, str(source), output, options)
     assert resumed.resumed == 16 * windows
     assert resumed.label_metrics == undisturbed.label_metrics
@@ -217,7 +210,7 @@ def test_a_label_map_alone_finds_its_column_by_name(scorer: Scorer, tmp_path: Pa
     metrics = score(scorer, source, Options(label_map="1=pos,0=neg")).label_metrics
     assert metrics is not None
     assert (metrics.column, metrics.labelled) == ("sentiment", 2)
-    with pytest.raises(UsageError, match="'good' is no label of the model, which has neg, pos"):
+    with pytest.raises(UsageError, match="'good' is not a label of the model, which has neg, pos"):
         score(scorer, source, Options(label_map="1=good"))
 
 

@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import toolchain.scoring.job
+from tests.stopping import stop_after
 from toolchain.errors import CheckFailed, UsageError
 from toolchain.files.inputs import expand, output_path
 from toolchain.scoring.batch import check_run
-from toolchain.scoring.job import Interrupted, Options, preview_file, score_file
+from toolchain.scoring.job import Options, preview_file, score_file
 from toolchain.scoring.scorer import Scorer
 
 ROWS = 60
@@ -97,11 +98,6 @@ def rejects(source: Path) -> list[dict[str, Any]]:
 
 def scored_rows(made: Any) -> Any:
     return made.take([number for number in range(made.num_rows) if number not in BLANK])
-
-
-def stop_after(windows: int) -> Callable[[], bool]:
-    calls = iter(range(1, 100))
-    return lambda: next(calls) == windows
 
 
 def test_the_columns_pass_through_untouched_and_ours_stand_behind(scorer: Scorer, source: Path) -> None:
@@ -197,8 +193,7 @@ def test_a_stopped_job_ends_as_an_undisturbed_one(
     score_file(scorer, str(source), str(undisturbed), Options())
     for windows in range(1, 9):
         output = source.with_name(f"out{windows}.parquet")
-        with pytest.raises(Interrupted, match="run the same command again"):
-            score_file(scorer, str(source), str(output), Options(), stopping=stop_after(windows))
+        assert "run the same command again" in stop_after(7 * windows, scorer, source, output)
         assert not output.exists()
         assert score_file(scorer, str(source), str(output), Options()).resumed == 7 * windows
         assert output.read_bytes() == undisturbed.read_bytes()
@@ -298,13 +293,13 @@ def test_a_damaged_page_keeps_what_was_before(scorer: Scorer, source: Path) -> N
         (
             ("renamed.csv", "out.csv"),
             Options(),
-            "is scored into Parquet, not .*out.csv; name a file that ends in .parquet",
+            "is scored into Parquet, not .*out.csv; name an output that ends in .parquet",
         ),
-        (("in.parquet", "out.parquet"), Options(text_column="gone"), "no column 'gone'; it has: id, text, ns"),
+        (("in.parquet", "out.parquet"), Options(text_column="gone"), "no column 'gone'; its columns: id, text, ns"),
         (("in.parquet", "out.parquet"), Options(text_column="nested.gone"), "no column 'nested.gone'"),
         (("in.parquet", "out.parquet"), Options(text_column="id.x"), "no column 'id.x'"),
         (("in.parquet", "out.parquet"), Options(text_column="price"), r"'price' holds decimal128.*expected strings"),
-        (("in.parquet", "in.parquet"), Options(), "is an input itself"),
+        (("in.parquet", "in.parquet"), Options(), "is an input"),
     ],
 )
 def test_wrong_use_is_named(

@@ -178,16 +178,16 @@ def test_an_input_of_the_run_is_no_output_of_it(tmp_path: Path) -> None:
     scored = {name: output_path(name, None, many=True) for name in names.values()}
     for other in ("in.scored.csv", "in.csv.rejected.jsonl"):
         files = [(name, scored[name]) for name in (names["in.csv"], names[other])]
-        with pytest.raises(UsageError, match=rf"{other}: is an input itself"):
+        with pytest.raises(UsageError, match=rf"{other}: is an input"):
             check_places(files)
-    with pytest.raises(UsageError, match=r"other\.csv: is an input itself; name another output: --summary"):
+    with pytest.raises(UsageError, match=r"other\.csv: is an input; name another output: --summary"):
         check_places([(names["other.csv"], scored[names["other.csv"]])], overwrite=True, summary=names["other.csv"])
 
 
 def test_two_inputs_never_go_to_one_file(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     files = [(f"{tmp_path}/{name}", f"{tmp_path}/{out}") for name, out in (("a.csv", "o.csv"), ("b.csv", "link/o.csv"))]
-    with pytest.raises(UsageError, match=r"several inputs would be written to .*o\.csv; score them one by one"):
+    with pytest.raises(UsageError, match=r"several inputs would be written to .*o\.csv; score them one after"):
         check_places(files)
     files = [(f"{tmp_path}/{name}", f"{tmp_path}/{out}") for name, out in (("a", "x.csv"), ("b", "x.scored.csv"))]
     with pytest.raises(UsageError, match=r"several inputs would be written to .*x\.csv\.rejected\.jsonl"):
@@ -260,7 +260,7 @@ def test_devices_stay_devices(scorer: Scorer, source: Path) -> None:
 def test_parquet_does_not_go_through_a_fifo(scorer: Scorer, tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"text": ["fine"]}), tmp_path / "in.parquet")
     os.mkfifo(tmp_path / "out.parquet")
-    with pytest.raises(UsageError, match="Parquet does not go through a pipe"):
+    with pytest.raises(UsageError, match="Parquet cannot be written to a pipe"):
         score(scorer, tmp_path / "in.parquet", tmp_path / "out.parquet")
 
 
@@ -290,7 +290,7 @@ def test_the_commands_refuse_and_overwrite(source: Path, tmp_path: Path, monkeyp
     for option in ("-o", "--summary"):
         status, said = run(*base, option, "mine")
         assert status == 2
-        assert "mine: exists, and nothing says that toolchain wrote it as it is now" in said
+        assert "mine: exists, and toolchain did not write it as it is now" in said
         assert f"name another place: {option}, or replace it: --overwrite" in said
         assert mine.read_bytes() == b"mine"
         status, said = run(*base, option, "mine", "--dry-run")

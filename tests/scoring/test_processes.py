@@ -160,15 +160,15 @@ def refusals(small: Path, texts: object) -> list[str]:
 @pytest.mark.parametrize(
     ("texts", "said"),
     [
-        ("one string", "one text in place of a list of texts: each of its characters would be scored; write [text]"),
-        (b"bytes", "one text in place of a list of texts"),
+        ("one string", "expected a list of texts, not one string; write [text]"),
+        (b"bytes", "expected a list of texts, not one string"),
         (["w1", None], "texts[1] is no string but None (NoneType); leave it out"),
         (["w1", "w2", float("nan")], "texts[2] is no string but nan (float); leave it out"),
         ([b"w1"], "texts[0] is no string but b'w1' (bytes); decode it first"),
         (["w1", 7], "texts[1] is no string but 7 (int)"),
         ([["w1"]], "texts[0] is no string but ['w1'] (list)"),
-        ([{"x": "y" * 10_000}], "texts[0] is no string but {'x': 'yyy"),
-        *((["w1", blank, ""], "texts[1] is blank: there is nothing to score; leave it out") for blank in BLANK),
+        ([{"x": "y" * 10_000}], "texts[0] is not a string but {'x': 'yyy"),
+        *((["w1", blank, ""], "texts[1] is blank; leave it out") for blank in BLANK),
     ],
 )
 def test_what_is_no_text_is_refused_with_its_index(small: Path, texts: object, said: str) -> None:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import toolchain.scoring.job
+from tests.stopping import stop_after
 from toolchain.cli.app import app
 from toolchain.corpus.reviews import read_reviews
 from toolchain.errors import UsageError
 from toolchain.files.outputs import record_path
-from toolchain.scoring.job import Interrupted, Options, Summary, score_file
+from toolchain.scoring.job import Interrupted, Options, Standing, Summary, score_file
 from toolchain.scoring.journal import JOURNAL
-from toolchain.scoring.scorer import Scorer
+from toolchain.scoring.scorer import Scorer, Scores
 
 ROWS = 12_000
 WINDOW = 200
@@ -192,18 +194,17 @@ class Unfinished:
         self.output = folder / "out.csv"
         self.expected = folder / "expected.csv"
         self.run(output=self.expected)
-        calls = iter(range(100))
-        with pytest.raises(Interrupted, match="250 rows"):
-            self.run(stopping=lambda: next(calls) == 4)
+        self.stop_after(250)
         assert parts(self.output).is_dir()
         assert not self.output.exists()
 
-    def run(
-        self, options: Options | None = None, output: Path | None = None, stopping: Callable[[], bool] = lambda: False
-    ) -> Summary:
+    def run(self, options: Options | None = None, output: Path | None = None) -> Summary:
         with Scorer(self.bundle, "cpu") as scorer:
-            target = str(output or self.output)
-            return score_file(scorer, str(self.source), target, options or Options(), stopping=stopping)
+            return score_file(scorer, str(self.source), str(output or self.output), options or Options())
+
+    def stop_after(self, rows: int) -> None:
+        with Scorer(self.bundle, "cpu") as scorer:
+            assert f"{rows} rows" in stop_after(rows, scorer, self.source, self.output)
 
     def is_as_expected(self) -> bool:
         return self.output.read_bytes() == self.expected.read_bytes() and not parts(self.output).exists()
@@ -221,9 +222,7 @@ def test_a_stopped_run_goes_on_with_the_windows_that_are_missing(unfinished: Unf
 
 
 def test_a_run_that_was_stopped_behind_its_last_window_has_only_the_joining_left(unfinished: Unfinished) -> None:
-    calls = iter(range(100))
-    with pytest.raises(Interrupted, match="500 rows"):
-        unfinished.run(stopping=lambda: next(calls) == 4)
+    unfinished.stop_after(500)
     assert not unfinished.output.exists()
     assert unfinished.run().resumed == 500
     assert unfinished.is_as_expected()
@@ -231,10 +230,50 @@ def test_a_run_that_was_stopped_behind_its_last_window_has_only_the_joining_left
 
 def test_a_job_stopped_again_and_again_comes_to_its_end(unfinished: Unfinished) -> None:
     for windows in range(6, 11):
-        with pytest.raises(Interrupted, match=f"{windows * 50} rows"):
-            unfinished.run(stopping=lambda: True)
+        unfinished.stop_after(windows * 50)
     assert unfinished.run().resumed == 500
     assert unfinished.is_as_expected()
+
+
+class OneBatch(Scorer):
+    """Answers one batch; the others wait until they may."""
+
+    may, begun = threading.Event(), 0
+
+    def _run(self, session: Any, texts: list[str]) -> Scores:
+        self.begun += 1
+        if self.begun > 1:
+            assert self.may.wait(60)
+        return super()._run(session, texts)
+
+
+def test_a_stop_waits_for_batches_and_not_for_windows(
+    bundle: Path, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toolchain.scoring.job, "WINDOW_ROWS", 500)
+    source, output = write_rows(tmp_path / "in.csv", texts, 1000), tmp_path / "out.csv"
+    seen: list[Standing] = []
+    scorer = OneBatch(bundle, "cpu", threads=1)
+    with scorer:
+        # 10 of each window are rejected, which is known at once.
+        with pytest.raises(Interrupted, match=r"^0 rows of .* are done and kept"):
+            score_file(scorer, str(source), str(output), Options(), seen.append, lambda: seen[-1].rows > 20)
+        scorer.may.set()
+    assert 0 < seen[-1].done < source.stat().st_size
+    assert scorer.begun <= 2  # batches of sixteen
+    with Scorer(bundle, "cpu") as again:
+        assert score_file(again, str(source), str(output), Options()).scored == 980
+
+
+def test_a_resumed_run_begins_its_bar_where_it_goes_on(unfinished: Unfinished) -> None:
+    seen: list[Standing] = []
+    with Scorer(unfinished.bundle, "cpu") as scorer:
+        score_file(scorer, str(unfinished.source), str(unfinished.output), Options(), seen.append)
+    size = unfinished.source.stat().st_size
+    assert (seen[0].rows, seen[0].finished, seen[0].resumed) == (250, 250, 250)
+    assert 0.4 < seen[0].done / size < 0.6
+    assert (seen[-1].done, seen[-1].total, seen[-1].rows) == (size, size, 500)
+    assert [each.rows for each in seen] == sorted(each.rows for each in seen)
 
 
 def _cut_last_line(folder: Path) -> None:
@@ -290,8 +329,7 @@ def test_damaged_parts_are_made_again_and_whole_ones_kept(
     unfinished: Unfinished, damage: Callable[[Path], None], kept: int
 ) -> None:
     damage(parts(unfinished.output))
-    with pytest.raises(Interrupted, match=f"{kept + 50} rows"):
-        unfinished.run(stopping=lambda: True)
+    unfinished.stop_after(kept + 50)
     assert unfinished.run().resumed == kept + 50
     assert unfinished.is_as_expected()
 

@@ -204,7 +204,7 @@ def test_a_training_that_is_interrupted_and_loses_a_process_goes_on_to_the_same_
     interrupted.send_signal(signal.SIGINT)
     _, said = interrupted.communicate(timeout=300)
     assert interrupted.returncode != 0
-    assert said.count("finished epochs are kept, go on: --resume") == 1
+    assert said.count("finished epochs are kept; continue with --resume") == 1
 
     robbed = train(reviews, tmp_path, "--resume")
     wait_for_epochs(tmp_path, 5)
@@ -212,7 +212,7 @@ def test_a_training_that_is_interrupted_and_loses_a_process_goes_on_to_the_same_
     _, said = robbed.communicate(timeout=300)
     assert robbed.returncode != 0
     assert said.count("torchrun ended the training: another process died") == 1
-    assert said.count("finished epochs are kept, go on: --resume") == 1
+    assert said.count("finished epochs are kept; continue with --resume") == 1
     assert (tmp_path / "resume.pt").exists()
 
     finish(train(reviews, tmp_path, "--resume"))

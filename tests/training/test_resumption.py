@@ -107,7 +107,7 @@ def test_an_interrupted_training_says_how_to_go_on(data: Path, undisturbed: Path
     interrupted.send_signal(signal.SIGINT)
     _, said = interrupted.communicate()
     assert interrupted.returncode == 130
-    assert "finished epochs are kept, go on: --resume" in said
+    assert "finished epochs are kept; continue with --resume" in said
     assert "Traceback" not in said
     train(data, tmp_path, "--resume")
     assert_same(tmp_path, undisturbed)

@@ -167,7 +167,7 @@ def test_a_teacher_that_does_not_fit_is_refused(data: Path, corpus: Corpus, teac
         with_pseudo_labels(corpus, teacher, replace(TINY, tokenizer=TOKENIZERS["characters"]))
     with pytest.raises(UsageError, match="--teacher: its embedding has 8 numbers a word, the recipe's 9"):
         with_pseudo_labels(corpus, teacher, replace(TINY, embedding=9))
-    with pytest.raises(UsageError, match="there is no text for it to label; name some: --unlabelled PATH"):
+    with pytest.raises(UsageError, match="it has no text to label; add --unlabelled PATH"):
         with_pseudo_labels(load_corpus(Source(str(data)), TINY, 0), teacher, TINY)
 
 

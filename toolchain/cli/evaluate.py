@@ -81,7 +81,7 @@ def evaluate(
     from toolchain.scoring.scorer import Scorer
 
     if snapshot and bundle:
-        raise UsageError("--snapshot and --bundle: name one of them")
+        raise UsageError("--snapshot and --bundle: give one of them, not both")
     if predictions:
         predictions = placed(predictions, PREDICTIONS)
         check(predictions, PREDICTIONS, overwrite, [data], "--predictions")

@@ -33,7 +33,7 @@ def explain(
     from toolchain.files.records import MAX_ROW_BYTES
     from toolchain.files.standard_input import read_text
 
-    options.refuse_file_names(texts, "explain the rows of a file: toolchain score FILE --explain 3")
+    options.refuse_file_names(texts, "to explain its rows: toolchain score FILE --explain 3")
     texts = [read_text(encoding, MAX_ROW_BYTES) if text == "-" else text for text in texts]
     print_explanations(texts, bundle, as_json)
 

@@ -103,7 +103,7 @@ def import_(
     say_found(imported)
     if imported.unreachable:
         some = quoted(", ".join(map(repr, imported.unreachable[:3])))
-        warn(f"words that no text gives with --tokenizer {tokenizer}: {len(imported.unreachable):,}, such as {some}")
+        warn(f"words that cannot occur with --tokenizer {tokenizer}: {len(imported.unreachable):,}, such as {some}")
     untold = imported.found.cell == "rnn" and nonlinearity is None
     measures = {}
     if sample is not None:
@@ -196,13 +196,13 @@ def warn_of_fit(snapshot: "Snapshot", fits: "Mapping[TokenizerName, Fit]", chose
             "notebook does, put a space between the tokens, and score those with --tokenizer attached"
         )
     if own.accuracy is not None and own.accuracy < 100 / len(snapshot.specification.labels):
-        warn(f"accuracy {own.accuracy:.2f} % is below chance: are --labels in the order of the outputs?")
+        warn(f"accuracy {own.accuracy:.2f} % is below chance: --labels may be in the wrong order")
 
 
 def warn_of_nonlinearity(accuracies: "Mapping[Nonlinearity, float]") -> None:
     """What of an RNN has to be known, and which way the labels of a sample speak."""
     measured = ", ".join(f"{accuracy:.2f} % with {name}" for name, accuracy in accuracies.items())
     warn(
-        "the tensors of an RNN do not tell its nonlinearity, and tanh is assumed; --nonlinearity relu if it is that"
+        "the file does not tell the nonlinearity of an RNN; tanh is assumed, else add --nonlinearity relu"
         + (f". Accuracy: {measured}" if measured else "")
     )

@@ -277,7 +277,7 @@ def share(option: str, value: str) -> float:
     except ValueError:
         number = -1.0
     if not 0 <= number <= 1:
-        raise UsageError(f"{option} {value}: expected a share of the rows, such as 10% or 0.1")
+        raise UsageError(f"{option} {value}: expected a share, such as 10% or 0.1")
     return number
 
 
@@ -293,8 +293,8 @@ def names(option: str, values: Sequence[str] | None) -> tuple[str, ...]:
         except csv.Error as error:
             what = "a line break" if "new-line" in str(error) else "a quote that does not end a name"
             raise UsageError(
-                f"{option} {quoted(value)}: holds {what}; expected names with commas between them, and in double "
-                "quotes one that holds a comma, a quote or a line break"
+                f"{option} {quoted(value)}: holds {what}; expected names with commas between them; a name with a "
+                "comma, a quote or a line break stands in double quotes"
             ) from error
         found += rows[0] if rows and rows[0] else [""]
     return tuple(found)
@@ -309,9 +309,7 @@ def label_names(option: str, value: str) -> tuple[str, ...]:
         try:
             listed = ast.literal_eval(value.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-            raise UsageError(
-                f"{option} {quoted(value)}: begins like a list and is none; write it as neg,pos"
-            ) from error
+            raise UsageError(f"{option} {quoted(value)}: not a list that can be read; write it as neg,pos") from error
         if not isinstance(listed, list | tuple) or not all(isinstance(name, str) for name in listed):
             raise UsageError(f"{option} {quoted(value)}: not a list of names; write it as neg,pos")
         found = tuple(listed)
@@ -329,7 +327,7 @@ def refuse_file_names(texts: Sequence[str], way_out: str) -> None:
     """Raise `UsageError` where a text is the name of a file that exists: it was hardly meant to be read itself."""
     for text in texts:
         if text != "-" and len(text) < _LONGEST_NAME and Path(text).is_file():
-            raise UsageError(f"{text}: a file, not a text; {way_out}")
+            raise UsageError(f"{text}: this is this is a file, not a text; {way_out}")
 
 
 def key_value(option: str) -> tuple[str, str]:

@@ -38,7 +38,7 @@ def predict(
     """
     from toolchain.scoring.scorer import Scorer
 
-    options.refuse_file_names(texts or [], "for the rows of a file: toolchain score FILE")
+    options.refuse_file_names(texts or [], "to score its rows: toolchain score FILE")
     if explain:
         from toolchain.cli.explain import print_explanations
 
@@ -76,7 +76,7 @@ def _lines(encoding: str | None) -> list[str]:
     from toolchain.files.standard_input import read_text
 
     if sys.stdin.isatty():
-        raise UsageError('no text; name one: toolchain predict "I loved this film.", or send lines to standard input')
+        raise UsageError('no text; give one: toolchain predict "I loved this film.", or send lines to standard input')
     return [line for line in read_text(encoding).splitlines() if line.strip()]
 
 
@@ -85,6 +85,6 @@ def _check(texts: list[str]) -> None:
     from export.text import is_blank
 
     if not texts:
-        raise UsageError("standard input: holds no text; expected a text a line")
+        raise UsageError("standard input: no text; expected one on each line")
     if blank := [number for number, text in enumerate(texts, 1) if is_blank(text)]:
-        raise UsageError(f"text {blank[0]} is blank; a model has nothing to say of it")
+        raise UsageError(f"text {blank[0]} is blank; leave it out")

@@ -11,7 +11,7 @@ from toolchain.cli.terminal import escape, is_quiet, say
 
 if TYPE_CHECKING:
     from toolchain.cli.bar import Bar
-    from toolchain.scoring.job import Summary
+    from toolchain.scoring.job import Standing
 
 PROGRESS_SECONDS = 30.0
 """How often a long pass says how far it is where no bar can be drawn: in a log or a pipe."""
@@ -45,6 +45,7 @@ class Progress:
         self._soon.daemon = True
         self._where: tuple[float, float | None, str] = (0, None, "")
         self._started = self._said = time.monotonic()
+        self._begun: float | None = None
 
     def _draw(self) -> None:
         from toolchain.cli.bar import Bar
@@ -65,15 +66,23 @@ class Progress:
         if self._bar is not None:
             self._update_bar(self._bar)
         now = time.monotonic()
+        if self._begun is None:
+            self._begun = done
         if not self._watched and now - self._said >= PROGRESS_SECONDS:
             self._said = now
             facts = [f"{done / total:.0%}"] if total else []
             facts += [note] if note else []
-            say(f"{escape(self._title)}: {', '.join([*facts, f'{now - self._started:.0f} s'])}")
+            facts.append(f"{now - self._started:.0f} s")
+            if total and self._begun < done < total:
+                left = (now - self._started) * (total - done) / (done - self._begun)
+                facts.append(f"about {left:.0f} s left")
+            say(f"{escape(self._title)}: {', '.join(facts)}")
 
-    def update_scoring(self, done: int, total: int | None, summary: "Summary") -> None:
-        """The same for `score_file`: bytes, or rows of Parquet, and the summary so far."""
-        self.update(done, total, f"{summary.rows:,} rows")
+    def update_scoring(self, standing: "Standing") -> None:
+        """The same for `score_file`. The bar of a resumed run begins where it goes on, which is said."""
+        if self._begun is None and standing.resumed:
+            say(f"{escape(self._title)}: goes on after {standing.resumed:,} rows of an interrupted run")
+        self.update(standing.done, standing.total, f"{standing.rows:,} rows")
 
     def update_files(self, done: float, total: float, rows: int) -> None:
         """The same for several files at once: files done, with fractions, and rows."""

@@ -1,15 +1,13 @@
 """`toolchain score`: review files with the model's answers behind their rows."""
 
-import signal
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from toolchain.cli import options
-from toolchain.cli.terminal import escape, excerpt, fail, interrupted, print_json, say, show_cursor
+from toolchain.cli.terminal import escape, excerpt, fail, interrupted, print_json, say
 from toolchain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -241,7 +239,7 @@ def score(
     if engine == "local" and (address or workers or gpus_per_worker or merge):
         raise UsageError("--address, --workers, --gpus-per-worker and --merge are for --engine ray")
     if engine == "local" and out is not None and is_remote(out):
-        raise UsageError(f"{out}: only --engine ray writes there; add it, or name a local file: -o FILE")
+        raise UsageError(f"{out}: only --engine ray writes to an object store; add it, or name a local file: -o FILE")
     _refuse_a_sentence(inputs)
     named, inputs = inputs, expand(inputs)
     outputs = output_paths(inputs, out, len(inputs) > 1 or inputs != named)
@@ -260,7 +258,7 @@ def score(
         from toolchain.scoring.ray.engine import Cluster, Model
 
         if device_id is not None:
-            raise UsageError(f"--device-id {device_id}: Ray gives every worker its own GPU; leave it away")
+            raise UsageError(f"--device-id {device_id}: Ray gives every worker its own GPU; leave --device-id out")
         say(f"model {escape(str(chosen))} on Ray")
         model = Model(chosen, provider, provider_options, precision)
         cluster = Cluster(address, workers, gpus_per_worker)
@@ -279,7 +277,7 @@ def _refuse_a_sentence(inputs: Sequence[str]) -> None:
     """Raise `UsageError` where an input is no file but plainly a text."""
     for each in inputs:
         if " " in each.strip() and not Path(each).suffix[1:].isalnum() and "/" not in each and not Path(each).exists():
-            raise UsageError(f'no file is named {excerpt(each)!r}; for the label of a text: toolchain predict "TEXT"')
+            raise UsageError(f'no such file: {excerpt(each)!r}; to score a text: toolchain predict "TEXT"')
 
 
 def _preview(files: Sequence[tuple[str, str]], scorer: "Scorer", options: "Options", model: str, as_json: bool) -> None:
@@ -310,16 +308,22 @@ def _preview(files: Sequence[tuple[str, str]], scorer: "Scorer", options: "Optio
 def _score_here(files: Sequence[tuple[str, str]], scorer: "Scorer", options: "Options") -> "list[Outcome]":
     """Score the files (input, output) in this process."""
     from toolchain.cli.progress import Progress
+    from toolchain.cli.stopping import StopSignals
     from toolchain.scoring.batch import score_input
-    from toolchain.scoring.job import Interrupted
+    from toolchain.scoring.job import Interrupted, Standing
 
-    stop = _StopSignals()
+    stop = StopSignals()
     outcomes = []
     with stop:
         for source, output in files:
             try:
                 with Progress(source) as shown:
-                    outcome = score_input(scorer, source, output, options, shown.update_scoring, stop.requested)
+
+                    def tell(standing: Standing, shown: Progress = shown) -> None:
+                        stop.kept = standing.kept
+                        shown.update_scoring(standing)
+
+                    outcome = score_input(scorer, source, output, options, tell, stop.requested)
             except Interrupted as error:
                 interrupted(str(error))
                 raise typer.Exit(128 + stop.number) from None
@@ -333,10 +337,11 @@ def _score_on_ray(
 ) -> "list[Outcome]":
     """Score the files (input, output) on a cluster."""
     from toolchain.cli.progress import Progress
+    from toolchain.cli.stopping import StopSignals
     from toolchain.scoring.job import Interrupted
     from toolchain.scoring.ray.engine import connected, score_files
 
-    stop = _StopSignals()
+    stop = StopSignals()
     outcomes = []
     # Ray's own handlers come with the connection; ours go over them.
     with connected(cluster.address), stop, Progress(f"{len(files)} inputs") as shown:
@@ -372,27 +377,3 @@ def _finish_scoring(outcomes: "Sequence[Outcome]", as_json: bool, summary_file: 
     if summary_file:
         write_summaries(outcomes, summary_file)
     check_batch({outcome.source: outcome.error for outcome in outcomes if outcome.error}, len(outcomes))
-
-
-class _StopSignals:
-    """The first SIGINT or SIGTERM asks for a clean stop; a second one is not held back."""
-
-    number = 0
-
-    def requested(self) -> bool:
-        return self.number != 0
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.number = number
-        for each in self._old:
-            signal.signal(each, signal.SIG_DFL)
-        show_cursor()
-        say("stopping when the window in hand is finished; once more stops at once, without it")
-
-    def __enter__(self) -> "_StopSignals":
-        self._old = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)

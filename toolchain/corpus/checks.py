@@ -44,7 +44,7 @@ def check_lengths(texts: Sequence[Tokens]) -> list[str]:
     median = statistics.median(map(len, texts))
     if median >= SHORT:
         return []
-    return [f"half of the training reviews have {median:.0f} tokens or fewer: is --text-column the text?"]
+    return [f"half of the training reviews have {median:.0f} tokens or fewer: is --text-column the right column?"]
 
 
 def check_vocabulary(texts: Sequence[Tokens], vocabulary: Collection[str]) -> list[str]:

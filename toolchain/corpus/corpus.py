@@ -114,7 +114,7 @@ def load_corpus(
     text.build_vocab(*sources, unlabelled, min_freq=recipe.min_freq, max_size=recipe.max_size)
     if len(text.vocab.itos) < 3:
         raise UsageError(
-            f"{source.data}: no word stands {recipe.min_freq} times in the training reviews; too little text"
+            f"{source.data}: no word occurs {recipe.min_freq} times in the training reviews; add more text"
         )
     text.vocab.extend(_Words(known_words))
     parts = (train, validation, test)
@@ -167,7 +167,9 @@ def _split(dataset: data.Dataset, ratio: float, seed: int, source: Source) -> tu
     state = random.Random(seed).getstate()
     parts = dataset.split(split_ratio=ratio, stratified=True, random_state=state)
     if len(parts) != 2:
-        raise UsageError(f"{source.data}: {len(dataset)} reviews are too few to split; expected 10 or more a label")
+        raise UsageError(
+            f"{source.data}: {len(dataset)} reviews are too few to split; expected at least 10 of each label"
+        )
     return parts[0], parts[1]
 
 
@@ -224,7 +226,7 @@ def _check_labels(reviews: Reviews, held_out: Reviews | None, source: Source) ->
         )
     if len(counts) > MAX_LABELS:
         raise UsageError(
-            f"{source.data}: {len(counts)} different labels; expected {MAX_LABELS} at most. Is it --label-column?"
+            f"{source.data}: {len(counts)} different labels; expected at most {MAX_LABELS}; is --label-column right?"
         )
     labels = tuple(sorted(counts))
     if held_out:

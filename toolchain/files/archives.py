@@ -84,13 +84,13 @@ def open_zip(stream: BinaryIO, name: str, plain: bool, stack: ExitStack) -> Zip:
     names = [about.filename for about in members]
     if _WORKBOOK in names:
         if any(about.file_size > max(_LARGE, _RATIO * about.compress_size) for about in members):
-            raise UsageError(f"{name}: unpacks to more than {_RATIO} times its size, as no workbook does")
+            raise UsageError(f"{name}: unpacks to more than {_RATIO} times its size; no workbook does that")
         return Zip(file, _WORKBOOK, workbook=True)
     if what := unread_archive(names):
         raise UsageError(f"{name}: {what}")
     member = _only(names, name)
     if any(about.filename == member and about.flag_bits & 1 for about in members):
-        raise UsageError(f"{name}: is locked with a password; unpack it first: unzip {name}")
+        raise UsageError(f"{name}: has a password; unpack it first: unzip {name}")
     return Zip(file, member, workbook=False)
 
 

@@ -23,9 +23,7 @@ def refuse_other_text(head: bytes, name: str) -> None:
         return
     place = next(number for number, line in enumerate(lines, 1) if not _is_utf8(line))
     likely = _likely(b"\n".join([*other, b""])[:_SAMPLE])
-    raise UsageError(
-        f"{name}: is not UTF-8 (line {place} is not); name its encoding, which is likely {likely}: --encoding {likely}"
-    )
+    raise UsageError(f"{name}: line {place} is not UTF-8; name the encoding, probably {likely}: --encoding {likely}")
 
 
 def _is_utf8(line: bytes) -> bool:

@@ -50,7 +50,7 @@ class ExcelReader(Reader):
                 f"{name}: cannot be read as an Excel workbook ({_one_line(error)}); save the sheet as CSV (UTF-8)"
             ) from error
         if (sheet is not None and sheet not in names) or not names:
-            raise UsageError(f"{name}: no sheet {sheet or ''!r}; it has: {', '.join(names) or 'none'}")
+            raise UsageError(f"{name}: no sheet {sheet or ''!r}; its sheets: {', '.join(names) or 'none'}")
         self._sheet = self._book[sheet] if sheet is not None else self._book.worksheets[0]
         self._skipped = skip_lines
         self.has_header = header

@@ -73,7 +73,7 @@ def open_input(source: Kind, stack: ExitStack, encoding: str | None = None, end:
     head, stream = _looked_at(stream, ENOUGH)
     while packing := packing_of(head):
         if len(packings) == _MAX_PACKINGS:
-            raise UsageError(f"{source.title}: is packed more than {_MAX_PACKINGS} times over; unpack it first")
+            raise UsageError(f"{source.title}: is compressed more than {_MAX_PACKINGS} times; unpack it first")
         plain = not packings and status is not None
         if packing == ".zip":
             archive = open_zip(stream, source.title, plain, stack)

@@ -87,7 +87,7 @@ def check_replaceable(
     if is_stream(name):
         return
     if os.path.realpath(name) in map(os.path.realpath, inputs):
-        raise UsageError(f"{name}: is an input itself; name another output: {option}")
+        raise UsageError(f"{name}: is an input; name another output: {option}")
     path = real(name)
     if path.is_dir():
         raise UsageError(f"{name}: is a folder; name a file in it: {option}")
@@ -100,7 +100,7 @@ def check_replaceable(
 def not_ours(name: str, option: str) -> UsageError:
     """What is said where a file is not to be replaced."""
     return UsageError(
-        f"{name}: exists, and nothing says that toolchain wrote it as it is now (its first version left no {RECORD}); "
+        f"{name}: exists, and toolchain did not write it as it is now; "
         f"name another place: {option}, or replace it: --overwrite"
     )
 

@@ -63,7 +63,7 @@ class ParquetReader(Reader):
 
         self._errors = (OSError, arrow.ArrowException)
         if not stream.seekable():
-            raise UsageError(f"{name}: is Parquet, which is read from its end, so that it must be a file, no pipe")
+            raise UsageError(f"{name}: Parquet cannot be read from a pipe; name a file")
         try:
             # Read ahead is memory, and threads are the scorer's.
             self._file = pyarrow.parquet.ParquetFile(stream, pre_buffer=False, buffer_size=_BUFFER)

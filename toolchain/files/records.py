@@ -176,9 +176,14 @@ def refuse_other_encodings(start: bytes, name: str) -> None:
     else:
         return
     raise UsageError(
-        f"{name}: the file is in {encoding}; expected UTF-8. Name it: score --encoding, or "
+        f"{name}: the file is in {encoding}; expected UTF-8. Name its encoding: --encoding, or "
         f"convert it: iconv -f … -t UTF-8 {name}"
     )
+
+
+def its_columns(columns: Sequence[str]) -> str:
+    """What an error says of the columns of a file."""
+    return f"its columns: {', '.join(columns)}" if columns else "it has no columns"
 
 
 def find_column(reader: Reader, wanted: str | None, usual: tuple[str, ...], option: str) -> str:
@@ -187,7 +192,7 @@ def find_column(reader: Reader, wanted: str | None, usual: tuple[str, ...], opti
     A column of a table may be named by its number as well, from 1. Raises `UsageError` that lists the file's columns
     and names `option`.
     """
-    columns = ", ".join(reader.columns) or "none"
+    columns = its_columns(reader.columns)
     if wanted is not None:
         return _named(reader, wanted, columns)
     for name in _with_usual_names(reader, usual):
@@ -212,8 +217,8 @@ def find_text_column(reader: Reader, wanted: str | None, option: str = "--text-c
     if len(texts) == 1 or (texts and texts[0] in candidates):
         return texts[0], f"the column {candidates[0]!r} holds only numbers; the text is taken from {texts[0]!r}"
     raise UsageError(
-        f"{reader.name}: the column {candidates[0]!r} holds only numbers; name the one that holds the text: {option}. "
-        f"It has: {', '.join(reader.columns)}"
+        f"{reader.name}: the column {candidates[0]!r} holds only numbers; name the one that holds the text: {option}; "
+        f"{its_columns(reader.columns)}"
     )
 
 
@@ -233,7 +238,7 @@ def _named(reader: Reader, wanted: str, columns: str) -> str:
     near = difflib.get_close_matches(wanted.strip().lower(), [name.strip().lower() for name in reader.columns], n=1)
     hint = next((name for name in reader.columns if near and name.strip().lower() == near[0]), None)
     raise UsageError(
-        f"{reader.name}: no column {wanted!r}; it has: {columns}" + (f". Did you mean {hint.strip()}?" if hint else "")
+        f"{reader.name}: no column {wanted!r}; {columns}" + (f". Did you mean {hint.strip()}?" if hint else "")
     )
 
 
@@ -246,12 +251,12 @@ def _with_usual_names(reader: Reader, usual: Sequence[str]) -> list[str]:
 def _none_is_named(reader: Reader, usual: Sequence[str], columns: str, option: str) -> str:
     if not reader.has_header:
         return (
-            f"{reader.name}: its {len(reader.columns)} columns have no names; say which one it is by its number, from "
+            f"{reader.name}: the {len(reader.columns)} columns have no names; name the column by its number, from "
             f"1: {option.split()[0]} NUMBER"
         )
-    message = f"{reader.name}: no column named like {', '.join(usual[:4])}; it has: {columns}. Name it: {option}"
+    message = f"{reader.name}: no column named like {', '.join(usual[:4])}; {columns}. Name it: {option}"
     if reader.format == "csv" and any(_is_value(name) for name in reader.columns):
-        message += f"; or, where the first line is a row and no header: --no-header {option.split()[0]} NUMBER"
+        message += f"; or, if line 1 is a row and not a header: --no-header {option.split()[0]} NUMBER"
     return message
 
 

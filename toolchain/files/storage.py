@@ -178,7 +178,7 @@ class RemoteFile(io.RawIOBase):
         try:
             return int(self._file.readinto(buffer))
         except OSError as error:
-            raise BrokenInput(f"{self._uri}: cannot be read on ({_one_line(error)})") from error
+            raise BrokenInput(f"{self._uri}: cannot be read to its end ({_one_line(error)})") from error
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """The new position."""

@@ -46,7 +46,7 @@ class ReadOptions:
         if self.delimiter is not None:
             object.__setattr__(self, "delimiter", named_delimiter(self.delimiter))
         if self.comment is not None and (not self.comment.strip() or "\n" in self.comment):
-            raise UsageError(f"--comment {self.comment!r}: expected how a line of comment begins, such as '#'")
+            raise UsageError(f"--comment {self.comment!r}: expected the beginning of a comment line, such as '#'")
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def refuse_packed_parquet(kind: Kind) -> None:
     """Raise `UsageError` on `reviews.parquet.gz`: Parquet is read from its end."""
     if kind.format == "parquet" and kind.packing:
         raise UsageError(
-            f"{kind.title}: Parquet is compressed inside; expected a name that ends in .parquet, without {kind.packing}"
+            f"{kind.title}: Parquet is compressed already; name a file that ends in .parquet, without {kind.packing}"
         )
 
 
@@ -138,12 +138,12 @@ def _text_reader(opened: Input, kind: Kind, options: ReadOptions, wanted: Sequen
     shape = json_shape(head, whole)
     if shape is not None and _is_python(head):
         raise UsageError(
-            f"{name}: holds Python literals, no JSON; write it anew with json.dumps (ast.literal_eval reads it safely)"
+            f"{name}: holds Python literals, not JSON; write it with json.dumps (ast.literal_eval reads it safely)"
         )
     if kind.format == "csv" and shape is not None and not _is_object(head):
         shape = None  # a header such as `{a},b`
     if kind.format == "jsonl" and shape is None and _is_table(head, wanted or TEXT_COLUMNS):
-        raise UsageError(f"{name}: is no JSON but a table; name it {kind.stem}.csv, or send it to standard input")
+        raise UsageError(f"{name}: holds a table, not JSON; rename it to {kind.stem}.csv, or send it to standard input")
     if shape in ("array", "objects"):
         return JsonDocumentReader(opened.stream, name, options.max_row_bytes, shape == "array")
     if shape == "lines" or kind.format == "jsonl":

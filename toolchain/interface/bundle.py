@@ -62,7 +62,7 @@ class Bundle:
         """
         if snapshot is None:
             if data is not None:
-                raise UsageError("real text can be compared with PyTorch only; name the snapshot: --snapshot FOLDER")
+                raise UsageError("--data needs PyTorch to compare with; name the snapshot: --snapshot FOLDER")
             verification = verify_vectors(self._opened, provider)
         else:
             from toolchain.corpus.reviews import Source, read_texts

@@ -60,7 +60,7 @@ class Snapshot:
         `UsageError` on what cannot be exported or read.
         """
         if vocabulary is not None and not shrink:
-            raise UsageError(f"--vocabulary {vocabulary}: a shrunk bundle alone has a shorter one; add --shrink")
+            raise UsageError(f"--vocabulary {vocabulary}: only --shrink makes the vocabulary shorter; add it")
         entries = (vocabulary or SHRUNK_ENTRIES) if shrink else None
         texts = read_texts(Source(os.fspath(data), text_column, reading=reading or ReadOptions(), say=logger.info))
         logger.info(f"exporting {self.folder} …")

@@ -127,7 +127,11 @@ def train(
             )
             snapshot = of_first(lambda: Snapshot(out))
     except (KeyboardInterrupt, Ended) as end:
-        kept = "finished epochs are kept, go on: --resume" if (out / RESUME_FILE).exists() else "no epoch was finished"
+        kept = (
+            "finished epochs are kept; continue with --resume"
+            if (out / RESUME_FILE).exists()
+            else "no epoch was finished"
+        )
         if isinstance(end, Ended):
             raise Ended(f"{end}; {kept}") from None
         raise KeyboardInterrupt(kept) from None
@@ -172,7 +176,7 @@ def _tell_end(metrics: Mapping[str, Any], out: Path) -> None:
     )
     if 0 < metrics.get("suspects", 0) <= _MANY_SUSPECTS * metrics["reviews"]["train"]:
         logger.info(
-            f"{metrics['suspects']:,} training reviews were wrong in every epoch: are their labels right? "
+            f"{metrics['suspects']:,} training reviews were predicted wrong in every epoch; check their labels: "
             f"{out / SUSPECTS_FILE}"
         )
     for warning in metrics["warnings"]:

@@ -211,7 +211,9 @@ def compare_models(
             progress(records[-1].end_offset, table.size, f"{rows:,} rows")
     scored = int(pairs.flips.sum())
     if not scored:
-        raise CheckFailed(f"{source}: no row can be scored; is {plan.text_column!r} the text? Name it: --text-column")
+        raise CheckFailed(
+            f"{source}: no row can be scored; is {plan.text_column!r} the right column? Name another: --text-column"
+        )
     changed = scored - int(pairs.flips.trace())
     label_column = plan.label_column
     sides = models[0].side(pairs.flips.sum(axis=1), label_column), models[1].side(pairs.flips.sum(axis=0), label_column)

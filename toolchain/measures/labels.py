@@ -89,7 +89,7 @@ class LabelMap:
             target = label.strip() or None
             for name in (label_name(key) or key for key in keys):
                 if names.setdefault(name, target) != target:
-                    raise UsageError(f"--label-map {text}: {name} stands there twice, with different labels")
+                    raise UsageError(f"--label-map {text}: {name} is there twice, with different labels")
                 if bounds := _range.fullmatch(name):
                     ranges.append((float(bounds[1]), float(bounds[2]), target))
             keys = []
@@ -104,7 +104,7 @@ class LabelMap:
         """Raise `UsageError` where it leads to a label that is none of a model's."""
         if strange := sorted({target for target in self.names.values() if target is not None} - set(labels)):
             raise UsageError(
-                f"--label-map {self.text}: {strange[0]!r} is no label of the model, which has {_listed(labels)}"
+                f"--label-map {self.text}: {strange[0]!r} is not a label of the model, which has {_listed(labels)}"
             )
 
     def speaks_of(self, name: str) -> bool:

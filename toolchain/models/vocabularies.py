@@ -43,7 +43,7 @@ def _json_words(text: str, file: Path) -> list[str]:
     try:
         values = json.loads(text)
     except ValueError as error:
-        raise UsageError(f"{file}: starts like JSON and is none ({quoted(str(error))}); {HOW}") from error
+        raise UsageError(f"{file}: not valid JSON ({quoted(str(error))}); {HOW}") from error
     if isinstance(values, dict):
         values = _by_id(values, file)
     if odd := [value for value in values if not isinstance(value, str)]:

@@ -147,7 +147,7 @@ def verify_bundle(
     """
     if snapshot is None:
         if texts:
-            raise UsageError("real text can be compared with PyTorch only; name the snapshot: --snapshot FOLDER")
+            raise UsageError("--data needs PyTorch to compare with; name the snapshot: --snapshot FOLDER")
         return verify_vectors(bundle, provider)
     bundle.check()
     forms = [form for form in FORMS.values() if form.file in bundle.files]

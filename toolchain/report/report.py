@@ -132,11 +132,11 @@ def read_run(path: Path, source: str) -> Mapping[str, Any]:
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError):
-        raise UsageError(f"{path}: no summary; expected what toolchain score --summary has written") from None
+        raise UsageError(f"{path}: not a summary; expected a file of toolchain score --summary") from None
     for output, run in outputs.items():
         if Path(output).name == Path(source).name:
             return dict(run)
-    raise UsageError(f"{path}: speaks of no run that wrote {Path(source).name}, but of {', '.join(outputs) or 'none'}")
+    raise UsageError(f"{path}: has no run that wrote {Path(source).name}, only of {', '.join(outputs) or 'none'}")
 
 
 def _answers(survey: Survey) -> list[Part]:

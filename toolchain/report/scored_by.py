@@ -32,7 +32,7 @@ def find_scorer(
     if made and of_run and replace(made, finished="", versions={}) != replace(of_run, finished="", versions={}):
         raise UsageError(
             f"{summary}: is of another run than the one that wrote {source} (bundle {of_run.bundle[:12]}…, not "
-            f"{made.bundle[:12]}…, or another input or options); name its own, or leave --summary away"
+            f"{made.bundle[:12]}…, or another input or options); name the right one, or leave --summary out"
         )
     if (known := made or of_run) is None:
         return open_bundle(named or find_bundle()), None

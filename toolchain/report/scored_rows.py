@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from export.bundle import Bundle
 from export.text import lookup_table
 from toolchain.errors import UsageError
-from toolchain.files.records import LABEL_COLUMNS, Reader, Record, find_column, find_text_column
+from toolchain.files.records import LABEL_COLUMNS, Reader, Record, find_column, find_text_column, its_columns
 from toolchain.files.tables import ReadOptions, Table, open_table
 from toolchain.measures.calibration import answer_reliability
 from toolchain.measures.drift import Drift, Statistics, bundle_reference, find_drift
@@ -165,7 +165,7 @@ def survey_file(
 
 def _open(source: str, reading: ReadOptions, stack: ExitStack) -> Table:
     if not Path(source).is_file():
-        raise UsageError(f"{source}: no such file; expected one that toolchain score has written")
+        raise UsageError(f"{source}: no such file; expected one that toolchain score wrote")
     return open_table(source, reading, stack, wanted=("prediction",))
 
 
@@ -178,14 +178,14 @@ def find_layout(reader: Reader, labels: Sequence[str], text_column: str | None, 
     at = max((place for place, name in enumerate(columns) if _prediction.fullmatch(name)), default=None)
     if at is None:
         raise UsageError(
-            f"{reader.name}: no column 'prediction'; it has: {', '.join(columns) or 'none'}. Score it first: "
+            f"{reader.name}: no column 'prediction'; {its_columns(columns)}. Score it first: "
             f"toolchain score {reader.name}"
         )
     prediction, confidence, *probabilities = Appended(labels, probabilities=True).names(columns[:at])
     if columns[at] != prediction or confidence not in columns:
         raise UsageError(
-            f"{reader.name}: no column {confidence!r} beside {columns[at]!r}; expected a file that toolchain score has "
-            "written"
+            f"{reader.name}: no column {confidence!r} beside {columns[at]!r}; expected a file that toolchain score "
+            "wrote"
         )
     whole = set(probabilities) <= set(columns)
     text = _named(text_column, lambda: find_text_column(reader, text_column)[0])
@@ -302,8 +302,8 @@ class _Counter:
             raise _Unreadable(f"the field {self._survey.layout.prediction!r} holds no label")
         if prediction not in self._index:
             raise UsageError(
-                f"{self._survey.source}:{record.line}: the prediction {prediction[:_WORD]!r} is none of the model's "
-                f"labels ({', '.join(self._survey.labels)}); name the bundle that scored the file: --bundle"
+                f"{self._survey.source}:{record.line}: the prediction {prediction[:_WORD]!r} is not a label of "
+                f"the model ({', '.join(self._survey.labels)}); name the bundle that scored the file: --bundle"
             )
         text = None if self._text is None else self._text(record.fields)
         if self._text is not None and not isinstance(text, str):

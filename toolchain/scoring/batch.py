@@ -69,7 +69,7 @@ def score_input(
     source: str,
     output: str,
     options: Options,
-    progress: Progress = lambda done, total, summary: None,
+    progress: Progress = lambda standing: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """`score_file`, and the checks on what it did; only `Interrupted` is raised."""

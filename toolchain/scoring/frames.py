@@ -25,14 +25,14 @@ def with_answers(answer: Callable[[list[str]], Sequence[tuple[str, float]]], fra
         raise UsageError(f"expected a pandas or polars DataFrame, not {type(frame).__name__}")
     columns = list(given.columns)
     if column not in columns:
-        raise UsageError(f"the frame has no column {column!r}; it has: {', '.join(map(str, columns))}")
+        raise UsageError(f"the frame has no column {column!r}; its columns: {', '.join(map(str, columns))}")
     if taken := next((name for name in ANSWERS if name in columns), None):
         raise UsageError(f"the frame has a column {taken!r} already; rename or drop it first")
     values = given[column].to_list()
     rows = [row for row, value in enumerate(values) if not _is_missing(value)]
     for row in rows:
         if not isinstance(values[row], str):
-            raise UsageError(f"row {row} of {column!r} is no string but {type(values[row]).__name__}")
+            raise UsageError(f"row {row} of {column!r} is not a string but {type(values[row]).__name__}")
     answers: list[tuple[str | None, float | None]] = [(None, None)] * len(values)
     for row, own in zip(rows, answer([values[row] for row in rows]), strict=True):
         answers[row] = own

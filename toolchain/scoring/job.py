@@ -102,7 +102,23 @@ class Preview:
     rows: list[PreviewRow]
 
 
-Progress = Callable[[int, int | None, Summary], None]
+@dataclass(frozen=True)
+class Standing:
+    """How far a run is: `done` of `total` bytes (of Parquet rows; None where that is not known), and the `rows` that
+    are answered. Both count what is under way; `finished` are the rows of finished windows, `resumed` of them from an
+    interrupted run. `kept` says in words what a stop now would leave.
+    """
+
+    done: float
+    total: int | None
+    rows: int
+    finished: int
+    resumed: int
+    kept: str
+
+
+Progress = Callable[[Standing], None]
+"""Called several times a second."""
 
 
 def score_file(
@@ -110,7 +126,7 @@ def score_file(
     source: str,
     output: str,
     options: Options,
-    progress: Progress = lambda done, total, summary: None,
+    progress: Progress = lambda standing: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Summary:
     """Score a CSV, JSONL or Parquet file, or standard input (`-`), into `output` (`-` is standard output).
@@ -119,19 +135,22 @@ def score_file(
     fields, and for fewer of the records' own, which then are written anew. Rows that cannot be scored go to a file of
     rejects beside the output. A file's output appears when it is complete; an interrupted run continues when it is
     called again. An output that is there already is replaced where it is one of ours, as it was written, or with
-    `options.overwrite`; a link is followed, and what goes to a FIFO or a device goes through. `progress` gets bytes
-    done, bytes in all (of Parquet the rows), and the summary so far; when `stopping` says so, the windows in hand are
-    committed and `Interrupted` is raised. Raises `UsageError` on input that cannot be read or an output that cannot be
-    written, and `CheckFailed` on a row that cannot be scored with `on_error="fail"`.
+    `options.overwrite`; a link is followed, and what goes to a FIFO or a device goes through. `progress` is told how
+    far it is, and `stopping` is asked, several times a second; when that says so, the batches in hand end and
+    `Interrupted` is raised: what is kept are the windows that were finished before. Raises `UsageError` on input
+    that cannot be read or an output that cannot be written, and `CheckFailed` on a row that cannot be scored with
+    `on_error="fail"`.
     """
     start = time.perf_counter()
     if options.explain != scorer.explained_words:
         raise UsageError(f"explanations of {options.explain} words need Scorer(explain={options.explain})")
     target, passing = Kind.of(output), is_passing(output)
     if target.place == "object store":
-        raise UsageError(f"{output}: only --engine ray writes there; add it, or name a local file: -o FILE")
+        raise UsageError(
+            f"{output}: only --engine ray writes to an object store; add it, or name a local file: -o FILE"
+        )
     if passing and target.format == "parquet":
-        raise UsageError(f"{output}: Parquet does not go through a pipe or a device; name a file: -o FILE")
+        raise UsageError(f"{output}: Parquet cannot be written to a pipe or a device; name a file: -o FILE")
     check_output(source, output, options.overwrite)
     with ExitStack() as stack:
         table = open_records(source, target, options, stack)
@@ -155,15 +174,34 @@ def score_file(
 
         under_way: deque[Window] = deque()
 
+        def tell_and_ask() -> None:
+            done: float = sink.entries[-1].end_offset if sink.entries else 0
+            begun, rows_done = done, summary.rows
+            for window in under_way:
+                answered, end = window.answered(), window.records[-1].end_offset
+                done += (end - begun) * answered / len(window.records)
+                rows_done += answered
+                begun = end
+            kept = _what_was_kept(summary, resumable)
+            progress(Standing(done, table.size, rows_done, summary.rows, summary.resumed, kept))
+            if stopping():
+                for window in under_way:
+                    window.pending.cancel()
+                if not resumable:
+                    sink.discard()
+                raise Interrupted(kept)
+
         def finish_oldest() -> None:
+            for _ in under_way[0].pending.waiting():
+                tell_and_ask()
             window = under_way.popleft()
             entry, part, rejected = finish(window, plan, rows, summary.input)
             sink.commit(entry, part, rejected)
             summary.add(entry)
             counts.add(entry.label_counts())
-            summary.seconds = time.perf_counter() - start
-            progress(entry.end_offset, table.size, summary)
+            tell_and_ask()
 
+        tell_and_ask()
         whole = UntilBroken(table.reader)
         to_do = cut(limited(whole, options, summary.rows), WINDOW_ROWS, WINDOW_BYTES)
         for number, records in enumerate(to_do, len(sink.entries)):
@@ -175,12 +213,7 @@ def score_file(
             under_way.append(begin(scorer, plan, number, records, reasons))
             if len(under_way) > WINDOWS_AHEAD:
                 finish_oldest()
-            if stopping():
-                while under_way:
-                    finish_oldest()
-                if not resumable:
-                    sink.discard()
-                raise Interrupted(_what_was_kept(summary, resumable))
+            tell_and_ask()
         while under_way:
             finish_oldest()
         if whole.error is not None:

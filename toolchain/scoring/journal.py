@@ -187,7 +187,7 @@ class Parts:
         if self.folder.is_dir():
             others = sorted(path.name for path in self.folder.iterdir() if not _part.fullmatch(path.name))
             if others:
-                raise UsageError(f"{self.folder}: holds {others[0]}, which is no part of a run; move it away")
+                raise UsageError(f"{self.folder}: holds {others[0]}, which toolchain did not put there; move it")
 
     def _load(self, job: Mapping[str, Any]) -> None:
         """Take over the windows an interrupted run of the same job finished; a torn last line is cut off."""
@@ -238,6 +238,6 @@ def check_same_job(folder: str | Path, old: Mapping[str, Any], new: Mapping[str,
     changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     if changed:
         raise UsageError(
-            f"{folder}: holds an unfinished run with another {', '.join(changed)}; finish that one "
-            f"with what it began with, or start over: --no-resume"
+            f"{folder}: holds an unfinished run with another {', '.join(changed)}; finish that "
+            f"run with its own options, or start over: --no-resume"
         )

@@ -41,10 +41,10 @@ def check_places(
 
     def claim(name: str, option: str = "-o") -> None:
         if _place(name) in inputs - {STDIO}:
-            raise UsageError(f"{name}: is an input itself; name another output: {option}")
+            raise UsageError(f"{name}: is an input; name another output: {option}")
         if _place(name) in claimed:
             raise UsageError(
-                f"several inputs would be written to {name}; score them one by one, or name a folder: -o FOLDER"
+                f"several inputs would be written to {name}; score them one after another, or name a folder: -o FOLDER"
             )
         claimed.add(_place(name))
 

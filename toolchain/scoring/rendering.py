@@ -14,7 +14,7 @@ import orjson
 from numpy.typing import NDArray
 
 from toolchain.errors import UsageError
-from toolchain.files.records import BOM, Reader, Record, find_column
+from toolchain.files.records import BOM, Reader, Record, find_column, its_columns
 from toolchain.scoring.scorer import Scores
 from toolchain.scoring.word_shares import WordShare
 
@@ -112,7 +112,7 @@ def select_columns(reader: Reader, keep: Sequence[str], drop: Sequence[str]) -> 
     if not keep and not drop:
         return None
     if unknown := [name for name in drop if name not in reader.columns]:
-        raise UsageError(f"{reader.name}: no column {unknown[0]!r}; it has: {', '.join(reader.columns) or 'none'}")
+        raise UsageError(f"{reader.name}: no column {unknown[0]!r}; {its_columns(reader.columns)}")
     if drop and reader.format == "jsonl":
         return Selection(tuple(name for name in reader.columns if name not in drop), frozenset(drop))
     kept = [find_column(reader, name, (), "--keep NAME") for name in keep] or [

@@ -2,8 +2,8 @@
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +27,9 @@ from toolchain.scoring.word_shares import WordShare, explain_model, label_shares
 
 if TYPE_CHECKING:
     import onnxruntime
+
+_TURN = 0.25
+"""Seconds after which whoever waits for scores may see to something else."""
 
 GENERAL = "model.onnx"
 CPU = "model.cpu.onnx"
@@ -199,7 +202,7 @@ class Scorer:
         on_cpu = self.provider == "cpu"
         if not on_cpu and os.getpid() != self._process:
             raise UsageError(
-                f"this Scorer was opened on {self.provider} before a fork, after which {self.provider} cannot be used; "
+                f"this Scorer was opened on {self.provider} before a fork, and {self.provider} does not survive one; "
                 "open it in the child"
             )
         per_operator = 1 if on_cpu else 0
@@ -282,6 +285,22 @@ class PendingScores:
     classes: int
     batches: Sequence[tuple[list[int], Future[Scores]]]
     process: int = field(default_factory=os.getpid)
+
+    def done(self) -> int:
+        """How many of the texts have their answer."""
+        return sum(len(batch) for batch, future in self.batches if future.done())
+
+    def waiting(self) -> Iterator[None]:
+        """One turn every `_TURN` seconds and after every batch, until all are done."""
+        for _, future in self.batches:
+            while not future.done():
+                wait([future], _TURN)
+                yield
+
+    def cancel(self) -> None:
+        """Drop the batches that have not begun. Then there is no `result`."""
+        for _, future in self.batches:
+            future.cancel()
 
     def result(self) -> Scores:
         """Wait for every batch and put the texts' order back, every text with the answer that it has.

@@ -9,12 +9,14 @@ from toolchain.errors import UsageError, quoted
 def require_strings(texts: Iterable[str]) -> list[str]:
     """The texts, cleaned (see `export.text.clean`). Raises `UsageError` that names the first that is no string."""
     if isinstance(texts, str | bytes):
-        raise UsageError("one text in place of a list of texts: each of its characters would be scored; write [text]")
+        raise UsageError("expected a list of texts, not one string; write [text]")
     found = []
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             advice = "decode it first" if isinstance(text, bytes) else "leave it out"
-            raise UsageError(f"texts[{index}] is no string but {quoted(repr(text))} ({type(text).__name__}); {advice}")
+            raise UsageError(
+                f"texts[{index}] is not a string but {quoted(repr(text))} ({type(text).__name__}); {advice}"
+            )
         found.append(clean(text))
     return found
 
@@ -24,5 +26,5 @@ def require_content(texts: Iterable[str]) -> list[str]:
     found = require_strings(texts)
     for index, text in enumerate(found):
         if is_blank(text):
-            raise UsageError(f"texts[{index}] is blank: there is nothing to score; leave it out")
+            raise UsageError(f"texts[{index}] is blank; leave it out")
     return found

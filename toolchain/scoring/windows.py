@@ -76,9 +76,7 @@ class Options(ReadOptions):
         if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
             raise UsageError(f"--min-confidence {self.min_confidence:g}: expected a number from 0 to 1, such as 0.6")
         if self.drop and (self.keep or self.id_column):
-            raise UsageError(
-                f"--drop and {'--keep' if self.keep else '--id-column'}: name the columns that stay, or those that go"
-            )
+            raise UsageError(f"--drop and {'--keep' if self.keep else '--id-column'}: give one of them, not both")
 
 
 @dataclass(frozen=True)
@@ -182,6 +180,10 @@ class Window:
     bundle: str
     reference: Reference | None
 
+    def answered(self) -> int:
+        """How many of the records are done by now; those that are rejected are from the start."""
+        return self.pending.done() + sum(reason is not None for reason in self.reasons)
+
 
 def open_records(source: str, output: Kind, options: Options, stack: ExitStack, end: int | None = None) -> Table:
     """`open_table`, for an output of that kind. Raises `UsageError` where the one is not scored into the other."""
@@ -203,8 +205,8 @@ def _check_output(table: Table, output: Kind) -> None:
     as_named = "parquet" not in (found, output.format) and output.ending.lower() == table.kind.ending.lower()
     if output.ending.lower() in NOT_WRITTEN or not (fits or as_named):
         raise UsageError(
-            f"{table.kind.title}: is scored into {_FORMAT_NAMES[found]}, not {output.name}; name a file that ends in "
-            f".{found}: -o"
+            f"{table.kind.title}: is scored into {_FORMAT_NAMES[found]}, not {output.name}; name an output that ends "
+            f"in .{found}: -o"
         )
 
 

@@ -73,7 +73,7 @@ def plan(
         raise UsageError(f"--start: the recipe {name} starts from nothing; use --recipe {AUTO.name}, or leave it out")
     chosen = replace(RECIPES[name], tokenizer=TOKENIZERS[tokenizer]) if tokenizer else RECIPES[name]
     if source.unlabelled and not chosen.vector_epochs:
-        raise UsageError(f"--unlabelled: the recipe {name} makes no use of it; use --recipe gru-lm, or leave it out")
+        raise UsageError(f"--unlabelled: the recipe {name} does not use it; use --recipe gru-lm, or leave it out")
     read = read or read_training_reviews(source)
     return Plan(read[0], load_corpus(source, chosen, seed, read), chosen, layers)
 

@@ -21,7 +21,7 @@ def findings(metrics: Mapping[str, Any], validation_losses: Mapping[int, float],
     if warning := standing.warning(more if last_is_best else _other_ways(metrics)):
         warnings.append(warning)
     elif last_is_best and _is_falling(losses):
-        warnings.append(f"the last epoch is the best, and the loss was still falling: {more}")
+        warnings.append(f"the last epoch is the best, and the loss was still falling; {more}")
     temperature = metrics["calibration"]["temperature"]
     if temperature < SURE_ENOUGH:
         warnings.append(

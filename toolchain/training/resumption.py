@@ -61,5 +61,7 @@ def load_resumption(folder: Path, run: Mapping[str, Any]) -> Resumption:
         raise UsageError(f"{path}: damaged; train anew without --resume") from error
     if changed := sorted(name for name in run.keys() | found.run.keys() if run.get(name) != found.run.get(name)):
         was = ", ".join(f"{name} was {found.run.get(name)}" for name in changed)
-        raise UsageError(f"{path}: the interrupted training was another one ({was}); leave --resume out to train anew")
+        raise UsageError(
+            f"{path}: the interrupted training had other settings ({was}); leave --resume out to start over"
+        )
     return found

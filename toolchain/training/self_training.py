@@ -38,7 +38,7 @@ def with_pseudo_labels(corpus: Corpus, teacher: Snapshot, recipe: Recipe) -> Cor
             "name a snapshot of gru or gru-pool"
         )
     if not corpus.unlabelled:
-        raise UsageError("--teacher: there is no text for it to label; name some: --unlabelled PATH")
+        raise UsageError("--teacher: it has no text to label; add --unlabelled PATH")
     probabilities = softmax(teacher.answer_tokens()(corpus.unlabelled))
     examples = [
         _example(tokens, int(row.argmax()))

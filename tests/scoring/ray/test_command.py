@@ -27,8 +27,11 @@ def source(tmp_path: Path) -> Path:
     [
         (["--merge"], "--address, --workers, --gpus-per-worker and --merge are for --engine ray"),
         (["--workers", "2"], "--address, --workers, --gpus-per-worker and --merge are for --engine ray"),
-        (["--engine", "ray", "--device-id", "0"], "--device-id 0: Ray gives every worker its own GPU; leave it away"),
-        (["-o", "s3://reviews/out.csv"], "s3://reviews/out.csv: only --engine ray writes there"),
+        (
+            ["--engine", "ray", "--device-id", "0"],
+            "--device-id 0: Ray gives every worker its own GPU; leave --device-id out",
+        ),
+        (["-o", "s3://reviews/out.csv"], "s3://reviews/out.csv: only --engine ray writes to an object store"),
     ],
 )
 def test_options_that_do_not_go_together(arguments: list[str], message: str, source: Path) -> None:

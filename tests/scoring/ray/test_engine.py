@@ -134,7 +134,7 @@ def test_objects_in_and_out_and_one_that_fails_midway(cluster: RayCluster, tiny_
     assert rejected == rejects(tmp_path / "local.csv").read_text(encoding="utf-8").replace(
         str(good), inside["good.csv"]
     )
-    with pytest.raises(UsageError, match=rf"^{inside[bad.name]}: cannot be read on .* rows before that, to line"):
+    with pytest.raises(UsageError, match=rf"^{inside[bad.name]}: cannot be read to its end .* to line"):
         outcomes[inside[bad.name]].completed()
     assert not any(name.endswith("/broken.csv") for name in files_in(f"s3://{bucket}/out"))
 

@@ -134,9 +134,9 @@ def _prepare(
     for source, output in files:
         if source == STDIO or is_passing(output):
             passing = STDIO if source == STDIO else output
-            raise UsageError(f"{passing}: --engine ray reads and writes files; leave it away for pipes and devices")
+            raise UsageError(f"{passing}: --engine ray reads and writes files; leave it out for pipes and devices")
         if source == output:
-            raise UsageError(f"{output}: is an input itself; name another output: -o")
+            raise UsageError(f"{output}: is an input; name another output: -o")
         if merge:
             check_output(source, output, options.overwrite)
     check_places(files, sharded=not merge)
@@ -173,7 +173,7 @@ def _provider(provider: str, gpus: float) -> str:
     if provider == "auto":
         return "cuda" if gpus else "cpu"
     if provider == "cpu" and gpus:
-        raise UsageError("--provider cpu with --gpus-per-worker: leave one of them away")
+        raise UsageError("--provider cpu with --gpus-per-worker: leave one of them out")
     if provider != "cpu" and not gpus:
         raise UsageError(f"--provider {provider}: workers get no GPU; add --gpus-per-worker 1")
     return provider
@@ -219,7 +219,7 @@ def _require_answer(address: str | None) -> None:
         socket.create_connection((host, int(port)), _PATIENCE).close()
     except (OSError, OverflowError) as error:
         raise UsageError(
-            f"--address {address}: nobody answers there ({_one_line(error)}); start a cluster (ray start --head), or "
+            f"--address {address}: no answer ({_one_line(error)}); start a cluster (ray start --head), or "
             "take this machine: --address local"
         ) from error
 
@@ -231,7 +231,7 @@ def _as_usage_errors() -> Iterator[None]:
         yield
     except ray.exceptions.RayError as error:
         raise UsageError(
-            f"Ray gave the job up ({_one_line(error)}); what is done is kept: run the same command again to continue"
+            f"Ray ended the job ({_one_line(error)}); finished windows are kept: run the same command again to continue"
         ) from error
 
 

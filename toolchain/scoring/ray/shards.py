@@ -152,7 +152,9 @@ def refuse_others(file: File) -> None:
     if file.target.place == "local" and folder.is_dir():
         others = sorted({path.name for path in folder.iterdir()} - _OURS)
         if others:
-            raise UsageError(f"{file.output.name}.shards: holds {others[0]}, which is no shard; move it away")
+            raise UsageError(
+                f"{file.output.name}.shards: holds {others[0]}, which toolchain did not put there; move it"
+            )
 
 
 def plan_windows(job: Job, file: File) -> Iterator[Task | Planned]:
@@ -163,7 +165,7 @@ def plan_windows(job: Job, file: File) -> Iterator[Task | Planned]:
         with ExitStack() as stack:
             table = open_records(file.path, file.target, job.options, stack)
             if table.status is None:
-                raise UsageError(f"{file.source}: is no file that can be read by parts; leave --engine ray away")
+                raise UsageError(f"{file.source}: cannot be read in parts; leave --engine ray out")
             plan = Plan.of(table.reader, job.labels, job.options)
             planned = replace(
                 planned,

@@ -1,0 +1,22 @@
+"""A run that is stopped once so many of its rows are durable."""
+
+from pathlib import Path
+
+import pytest
+
+from toolchain.scoring.job import Interrupted, Options, Standing, score_file
+from toolchain.scoring.scorer import Scorer
+
+
+def stop_after(rows: int, scorer: Scorer, source: Path, output: Path | str, options: Options | None = None) -> str:
+    """Score until so many rows stand in finished windows, those of an interrupted run included; what it then says."""
+    finished = 0
+
+    def hear(standing: Standing) -> None:
+        nonlocal finished
+        finished = standing.finished
+
+    with pytest.raises(Interrupted) as stopped:
+        score_file(scorer, str(source), str(output), options or Options(), hear, lambda: finished >= rows)
+    assert finished == rows
+    return str(stopped.value)
