@@ -60,6 +60,6 @@ def test_names_that_cannot_be_read_are_one_short_line(value: str) -> None:
         options.names("--keep", [value])
     line = str(refused.value)
     assert line.startswith(f"--keep {value[:1]}")
-    assert "in double quotes one that holds a comma" in line
+    assert "expected names with commas between them" in line
     assert not set(line) & set("\r\n")
     assert len(line) < 350

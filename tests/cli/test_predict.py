@@ -47,7 +47,7 @@ def test_lines_of_standard_input_and_json(run: Run, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(
     ("sent", "said"),
-    [(b"", "holds no text"), (b" \n\n", "holds no text"), (b"caf\xe9\n", "byte 4 is not UTF-8")],
+    [(b"", "no text"), (b" \n\n", "no text"), (b"caf\xe9\n", "byte 4 is not UTF-8")],
     ids=["nothing", "blank", "Latin-1"],
 )
 def test_standard_input_without_a_text_is_refused(

@@ -59,7 +59,7 @@ def test_a_polars_frame_gets_two_columns(scorer: Scorer) -> None:
         (pandas.Series([GOOD], name="review"), "expected a pandas or polars DataFrame, not Series"),
         (pandas.DataFrame({"text": [GOOD]}), "no column 'review'; its columns: text"),
         (pandas.DataFrame({"review": [GOOD], "prediction": [1]}), "a column 'prediction' already"),
-        (pandas.DataFrame({"review": [GOOD, 5]}), "row 1 of 'review' is no string but int"),
+        (pandas.DataFrame({"review": [GOOD, 5]}), "row 1 of 'review' is not a string but int"),
     ],
     ids=["dict", "series", "no column", "taken", "number"],
 )

@@ -288,8 +288,8 @@ def test_a_damaged_page_keeps_what_was_before(scorer: Scorer, source: Path) -> N
         (("in.parquet", "out.csv"), Options(), "is scored into Parquet, not .*out.csv"),
         (("in.parquet", "-"), Options(), "is scored into Parquet, not -"),
         (("in.csv", "out.parquet"), Options(), "in.csv: is scored into CSV, not .*out.parquet"),
-        (("in.parquet.gz", "out.parquet"), Options(), r"in\.parquet\.gz: Parquet is compressed inside"),
-        (("in.parquet", "out.parquet.gz"), Options(), r"out\.parquet\.gz: Parquet is compressed inside"),
+        (("in.parquet.gz", "out.parquet"), Options(), r"in\.parquet\.gz: Parquet is compressed already"),
+        (("in.parquet", "out.parquet.gz"), Options(), r"out\.parquet\.gz: Parquet is compressed already"),
         (
             ("renamed.csv", "out.csv"),
             Options(),
@@ -333,7 +333,7 @@ def test_the_command_scores_a_folder_with_parquet_in_it(bundle: Path, source: Pa
         capture_output=True, check=False,
     )  # fmt: skip
     assert piped.returncode == 2
-    assert piped.stderr.splitlines()[-1].startswith(b"error: standard input: is Parquet")
+    assert piped.stderr.splitlines()[-1].startswith(b"error: standard input: Parquet")
 
 
 def test_training_reads_parquet_as_scoring_does(source: Path) -> None:

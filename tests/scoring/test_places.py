@@ -163,7 +163,7 @@ def test_a_folder_of_parts_that_holds_something_else_is_left_alone(
     folder.mkdir()
     (folder / "thesis.docx").write_bytes(b"mine")
     for resume in (True, False):
-        with pytest.raises(UsageError, match=r"out\.csv\.parts: holds thesis\.docx, which is no part of a run"):
+        with pytest.raises(UsageError, match=r"out\.csv\.parts: holds thesis\.docx, which toolchain did not put there"):
             score(scorer, source, tmp_path / "out.csv", resume=resume)
     assert (folder / "thesis.docx").exists()
 

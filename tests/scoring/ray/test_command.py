@@ -60,4 +60,4 @@ def test_an_address_where_nobody_answers_is_one_line_and_soon(source: Path) -> N
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
         done = score(source, "--engine", "ray", "--address", address)
     assert done.returncode == 2
-    assert f"--address {address}: nobody answers there" in done.stderr.splitlines()[-1]
+    assert f"--address {address}: no answer" in done.stderr.splitlines()[-1]
