@@ -21,26 +21,27 @@ PAIRS = 2**18
 """Rows for pairs, so many that a frequent pair of words mostly has one to itself."""
 MOST_NUMBERS = 2**20
 """In the table of pairs: four megabytes. With many labels it has fewer rows."""
-INVERSE_PENALTIES = (1.0, 10.0, 100.0)
-"""Of the squared weights; the best on the held-out part is taken."""
+INVERSE_PENALTY = 10.0
+"""Of the squared weights, where there is no choice."""
+INVERSE_PENALTIES = (1.0, INVERSE_PENALTY, 100.0)
+"""The best on the held-out part is taken, where the labels are few enough for it not to take minutes."""
+FEW_LABELS = 10
 TRIED = 10_000
 """Texts that are enough to tell which penalty is best."""
 HELD_OUT = 0.2
+OTHERS = 200_000
+"""With many labels each is told from so many texts of others, divided by the number of labels; they count for all."""
 
 _Counts = Any  # scipy has no types: a sparse matrix, float32 [texts, vocabulary + pairs]
 
 
 @dataclass(frozen=True)
 class LinearStart:
-    """A fitted linear classifier: `words` [vocabulary, classes], `pairs` [pairs, classes], `bias` [classes].
-
-    `held_out_loss` is its mean cross-entropy, in nats, on texts that were held out while the penalty was chosen.
-    """
+    """A fitted linear classifier: `words` [vocabulary, classes], `pairs` [pairs, classes], `bias` [classes]."""
 
     words: NDArray[np.float32]
     pairs: NDArray[np.float32]
     bias: NDArray[np.float32]
-    held_out_loss: float
 
     def logits(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """The ids of each text -> its logits [texts, classes]: the term of the bag and the bias."""
@@ -62,22 +63,28 @@ def fit_linear(
 ) -> LinearStart:
     """Fit the ids of each text, after the cut, to its label, a number below `classes`.
 
-    A share of the texts chooses the penalty; the weights are then fitted to all. Words and pairs that no text holds
-    have weights of zero. Raises `ValueError` where there is no text.
+    With few labels a share of the texts chooses the penalty; the weights are then fitted to all. Words and pairs that
+    no text holds have weights of zero. Raises `ValueError` where there is no text.
     """
     if not len(rows):
         raise ValueError("there is no text to fit a linear classifier to")
     counts, truth = features(rows, vocabulary_size, pairs), np.asarray(labels, np.int64)
-    order = np.random.default_rng(seed).permutation(len(rows))[:TRIED]
+    penalty = _choose(counts, truth, classes, seed) if classes <= FEW_LABELS else INVERSE_PENALTY
+    weights, bias = _fit(counts, truth, classes, penalty)
+    return LinearStart(weights[:vocabulary_size], weights[vocabulary_size:], bias)
+
+
+def _choose(counts: _Counts, truth: NDArray[np.int64], classes: int, seed: int) -> float:
+    """The inverse penalty whose weights are best on texts that they were not fitted to."""
+    order = np.random.default_rng(seed).permutation(len(truth))[:TRIED]
     held_out, rest = np.split(order, [max(1, round(HELD_OUT * len(order)))])
+    if not len(rest):
+        return INVERSE_PENALTY
     losses = {}
-    if len(rest):
-        for penalty in INVERSE_PENALTIES:
-            weights, bias = _fit(counts[rest], truth[rest], classes, penalty)
-            losses[penalty] = _loss(counts[held_out] @ weights + bias, truth[held_out])
-    best = min(losses, key=losses.__getitem__, default=INVERSE_PENALTIES[0])
-    weights, bias = _fit(counts, truth, classes, best)
-    return LinearStart(weights[:vocabulary_size], weights[vocabulary_size:], bias, losses.get(best, float("nan")))
+    for penalty in INVERSE_PENALTIES:
+        weights, bias = _fit(counts[rest], truth[rest], classes, penalty)
+        losses[penalty] = _loss(counts[held_out] @ weights + bias, truth[held_out])
+    return min(losses, key=losses.__getitem__)
 
 
 def features(rows: Sequence[Sequence[int]], vocabulary_size: int, pairs: int) -> _Counts:
@@ -104,8 +111,8 @@ def _fit(
     bias = np.zeros(classes, np.float32)
     occurs = counts.sign()
     for label in range(1, classes) if classes == 2 else range(classes):
-        own = truth == label
-        weights[:, label], bias[label] = _fit_one(counts, occurs, own, inverse_penalty)
+        one = _fit_one(counts, occurs, truth == label, OTHERS // classes, inverse_penalty)
+        weights[:, label], bias[label] = one
     if classes == 2:  # a difference of logits: half for the one, half against the other
         weights[:, 1] /= 2
         bias[1] /= 2
@@ -114,9 +121,9 @@ def _fit(
 
 
 def _fit_one(
-    counts: _Counts, occurs: _Counts, own: NDArray[np.bool_], inverse_penalty: float
+    counts: _Counts, occurs: _Counts, own: NDArray[np.bool_], others: int, inverse_penalty: float
 ) -> tuple[NDArray[np.float32], float]:
-    """Weights [features] and bias of the class whose texts are `own`."""
+    """Weights [features] and bias of the class whose texts are `own`, beside at most so many `others`."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -125,10 +132,14 @@ def _fit_one(
     inside = np.asarray(occurs[own].sum(axis=0)).ravel() + 1.0
     outside = np.asarray(occurs[~own].sum(axis=0)).ravel() + 1.0
     ratios = np.log(inside / inside.sum()) - np.log(outside / outside.sum())
+    rest = np.flatnonzero(~own)
+    looked_at = rest[:: -(-len(rest) // others)]
+    rows = np.concatenate([np.flatnonzero(own), looked_at])
+    importance = np.where(own[rows], 1.0, len(rest) / len(looked_at))
     regression = LogisticRegression(C=inverse_penalty, solver="liblinear", max_iter=200)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        regression.fit(counts.multiply(ratios).tocsr(), own)
+        regression.fit(counts[rows].multiply(ratios).tocsr(), own[rows], importance)
     return (regression.coef_[0] * ratios).astype(np.float32), float(regression.intercept_[0])
 
 
