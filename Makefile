@@ -34,12 +34,12 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(READY)  ## train on the embedded sample, export, verify, score, and show the results
-	$(BIN)/toolchain train --recipe gru --data sample --epochs 6 --out demo/snapshot --overwrite
+	$(BIN)/toolchain train --recipe gru --data sample --epochs 8 --out demo/snapshot --overwrite
 	$(BIN)/toolchain export --format all --snapshot demo/snapshot --out demo/bundle
 	$(BIN)/toolchain verify demo/bundle --snapshot demo/snapshot --data sample
-	$(BIN)/toolchain score data/reviews.csv data/reviews.jsonl --bundle demo/bundle --out demo
+	$(BIN)/toolchain score data/sample_test.csv --label-column label --bundle demo/bundle --out demo
 	$(BIN)/toolchain inspect demo/bundle
-	@echo; echo "demo/reviews.scored.csv:"; head -n 8 demo/reviews.scored.csv
+	@echo; echo "demo/sample_test.scored.csv:"; head -n 8 demo/sample_test.scored.csv
 
 train: $(READY)  ## train on IMDB: make train [DATA=imdb|sample|PATH] [RECIPE=gru|rnn|rnn-cell] [EPOCHS=N]
 	$(BIN)/toolchain train --recipe $(RECIPE) --data $(DATA) $(if $(EPOCHS),--epochs $(EPOCHS))

@@ -14,20 +14,22 @@ it almost perfectly:
 * The test reviews combine differently from the training reviews.  A fixed seventh of all combinations of pattern
   and adjectives is kept for the test part, so none of its opinion sentences occurs in the training part, yet
   every single word does.  Some pairings of opening phrase and pattern are also kept for the test part.
+* No review is a near copy of another one, in either part.
 
-Four files are written, the same bytes on every run:
+Two files are written, the same bytes on every run:
 
     sample_train.csv   review,label      reviews labelled ``pos`` or ``neg``, as many of one as of the other
     sample_test.csv    review,label      held-out reviews of the same kind
-    reviews.csv        id,review,source  reviews to score, with awkward but valid CSV fields; one review is blank
-    reviews.jsonl      id, review, ...   reviews to score, as JSON lines; one review is blank
+
+The reviews to score beside them, reviews.csv and reviews.jsonl, are written by hand.
 
 Usage: python make_sample.py [OUTPUT_FOLDER]     (default: the folder of this script)
 """
 
 import csv
-import json
+import re
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +38,10 @@ from random import Random
 SEED = 20_240
 TRAIN_REVIEWS = 4_600
 TEST_REVIEWS = 800
-UNLABELLED_REVIEWS = 40
 MIN_WORDS, MAX_WORDS = 15, 30
+# A near copy shares more than this part of the runs of RUN words that stand in either review.
+MOST_SHARED = 0.35
+RUN = 5
 
 # How many opinion sentences use one adjective instead of two, and how many of those affirm it.  Affirming more
 # often than denying leaves single words a weak meaning: enough for a small model to start learning from.
@@ -180,37 +184,6 @@ FILLER_WORDS: dict[str, Sequence[str]] = {
     "count": ("two", "three", "four", "five", "six"),
 }
 
-# For the reviews to score: what joins the sentences of a review, and what is appended to it.
-CSV_DRESSINGS = (
-    (" ", ""),
-    (" ", ' My note says "see it with subtitles", and I did.'),
-    ("\n", ""),
-    ("<br /><br />", ""),
-    (" ", " Zoë and André met us at the café beforehand."),
-    ("\u00a0", ""),
-    (" ", " \U0001f3ac\U0001f37f"),
-    ("\n\n", ' The usher said, "Row nine, please."'),
-    (" ", " 映画館で見ました。"),
-    ("<br />", " Seats: A4, A5, A6."),
-    (" ", " 在电影院看的。"),
-    (" ", ' "One ticket, please," I said;\nthe clerk replied "Here."'),
-)
-JSON_DRESSINGS = (
-    (" ", ""),
-    ("\n", ""),
-    (" ", " The cinema is called \u201cÉtoile\u201d."),
-    ("<br /><br />", ""),
-    (" ", " \U0001f37f 한국어 자막."),
-    ("\n\n", "\tRow\u00a0nine."),
-    (" ", ' The sign said "no phones", with a \\ drawn through one.'),
-)
-CSV_BLANK_ROW = 17
-JSON_BLANK_ROW = 23
-JSON_NESTED_ROW = 5
-JSON_BIG_ID_ROW = 11
-BIG_ID = 2**63 - 1
-SOURCES = ("web", "letter", "phone", "kiosk, foyer")
-
 
 @dataclass(frozen=True)
 class Review:
@@ -280,9 +253,9 @@ def filler(rng: Random, template: str) -> str:
 
 
 def make_review(rng: Random, label: str, held_out: bool) -> Review:
-    """Return a review of one or two opinion sentences among one to four neutral ones."""
+    """Return a review of two opinion sentences among one to three neutral ones."""
     while True:
-        opinions = [opinion(rng, label, held_out) for _ in range(rng.choice((1, 2, 2)))]
+        opinions = [opinion(rng, label, held_out) for _ in range(2)]
         closing = [opinions.pop()] if rng.random() < CLOSING_OPINION_SHARE else []
         sentences = opinions + [filler(rng, template) for template in rng.sample(FILLERS, rng.randint(1, 3))]
         rng.shuffle(sentences)
@@ -292,15 +265,35 @@ def make_review(rng: Random, label: str, held_out: bool) -> Review:
             return review
 
 
-def make_reviews(rng: Random, count: int, held_out: bool) -> list[Review]:
-    """Return ``count`` different reviews in random order, half of them positive."""
-    reviews: dict[str, Review] = {}
+class Runs:
+    """The runs of RUN words of every review so far, to know a near copy by."""
+
+    def __init__(self) -> None:
+        self._sizes: list[int] = []
+        self._holders: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
+
+    def add(self, text: str) -> bool:
+        """Whether ``text`` is no near copy of an earlier one; then it is one of them."""
+        words = re.findall(r"[a-z']+", text.lower())
+        runs = {tuple(words[start : start + RUN]) for start in range(len(words) - RUN + 1)}
+        shared = Counter(holder for run in runs for holder in self._holders.get(run, ()))
+        if any(count > MOST_SHARED * (len(runs) + self._sizes[holder] - count) for holder, count in shared.items()):
+            return False
+        for run in runs:
+            self._holders[run].append(len(self._sizes))
+        self._sizes.append(len(runs))
+        return True
+
+
+def make_reviews(rng: Random, count: int, held_out: bool, runs: Runs) -> list[Review]:
+    """Return ``count`` reviews in random order, half of them positive, none a near copy of what ``runs`` holds."""
+    reviews: list[Review] = []
     while len(reviews) < count:
         review = make_review(rng, ("neg", "pos")[len(reviews) % 2], held_out)
-        reviews.setdefault(review.text, review)
-    result = list(reviews.values())
-    rng.shuffle(result)
-    return result
+        if runs.add(review.text):
+            reviews.append(review)
+    rng.shuffle(reviews)
+    return reviews
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -311,48 +304,18 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) 
         writer.writerows(rows)
 
 
-def dress(review: Review, dressings: Sequence[tuple[str, str]], row: int) -> str:
-    """Return the text of a review with the joints and the addition that its row number calls for."""
-    joint, addition = dressings[row % len(dressings)]
-    return joint.join(review.sentences) + addition
-
-
-def write_unlabelled_csv(path: Path, reviews: Sequence[Review]) -> None:
-    """Write reviews to score as CSV, with the fields that CSV readers tend to get wrong."""
-    rows: list[tuple[str, str, str]] = []
-    for row, review in enumerate(reviews, start=1):
-        text = "" if row == CSV_BLANK_ROW else dress(review, CSV_DRESSINGS, row)
-        rows.append((f"r{row:03d}", text, SOURCES[row % len(SOURCES)]))
-    write_csv(path, ("id", "review", "source"), rows)
-
-
-def write_unlabelled_jsonl(path: Path, reviews: Sequence[Review]) -> None:
-    """Write reviews to score as JSON lines, every other one in pure ASCII with escapes."""
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for row, review in enumerate(reviews, start=1):
-            record: dict[str, object] = {
-                "id": BIG_ID if row == JSON_BIG_ID_ROW else 1000 + row,
-                "review": "   " if row == JSON_BLANK_ROW else dress(review, JSON_DRESSINGS, row),
-                "source": SOURCES[row % len(SOURCES)],
-            }
-            if row == JSON_NESTED_ROW:
-                record["visit"] = {"seat": {"row": 9, "number": 14}, "snacks": ["popcorn", "tea"], "paid": True}
-            file.write(json.dumps(record, ensure_ascii=row % 2 == 0) + "\n")
-
-
 def main(arguments: Sequence[str]) -> None:
-    """Write the four files."""
+    """Write the two files."""
     if len(arguments) > 1:
         raise SystemExit("usage: make_sample.py [OUTPUT_FOLDER]")
     folder = Path(arguments[0]) if arguments else Path(__file__).resolve().parent
     folder.mkdir(parents=True, exist_ok=True)
 
-    train = make_reviews(Random(SEED), TRAIN_REVIEWS, held_out=False)
-    test = make_reviews(Random(SEED + 1), TEST_REVIEWS, held_out=True)
-    write_csv(folder / "sample_train.csv", ("review", "label"), [(review.text, review.label) for review in train])
-    write_csv(folder / "sample_test.csv", ("review", "label"), [(review.text, review.label) for review in test])
-    write_unlabelled_csv(folder / "reviews.csv", make_reviews(Random(SEED + 2), UNLABELLED_REVIEWS, held_out=True))
-    write_unlabelled_jsonl(folder / "reviews.jsonl", make_reviews(Random(SEED + 3), UNLABELLED_REVIEWS, held_out=True))
+    runs = Runs()
+    train = make_reviews(Random(SEED), TRAIN_REVIEWS, False, runs)
+    test = make_reviews(Random(SEED + 1), TEST_REVIEWS, True, runs)
+    for name, reviews in (("sample_train.csv", train), ("sample_test.csv", test)):
+        write_csv(folder / name, ("review", "label"), [(review.text, review.label) for review in reviews])
 
 
 if __name__ == "__main__":

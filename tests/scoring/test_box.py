@@ -1,5 +1,6 @@
 """The model in the box: what `toolchain score` takes before anyone has trained anything."""
 
+import csv
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from toolchain.scoring.default import BOX
 from toolchain.scoring.explainer import Explainer
 from toolchain.scoring.scorer import Scorer
 
+ROOT = Path(__file__).parents[2]
 MAX_BYTES = 10_000_000
 
 
@@ -64,6 +66,15 @@ def test_score_explains_with_it(reviews: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = (reviews.parent / "reviews.scored.csv").read_text(encoding="utf-8").splitlines()
     assert "for: " in rows[1]
+
+
+def test_the_first_rows_a_person_sees_are_right_and_sure(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "data" / "reviews.csv", tmp_path)
+    assert score_command("reviews.csv", cwd=tmp_path).returncode == 0
+    with (tmp_path / "reviews.scored.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))[:16]  # praise and blame take turns
+    assert [row["prediction"] for row in rows] == ["pos", "neg"] * 8
+    assert sum(float(row["confidence"]) for row in rows) / len(rows) > 0.9
 
 
 def test_it_is_small_and_still_says_what_pytorch_said() -> None:

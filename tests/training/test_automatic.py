@@ -82,7 +82,7 @@ def test_few_reviews_are_read_more_often_than_many() -> None:
     [
         ({"recipe": "gru", "start": "box"}, "--start: the recipe gru starts from nothing"),
         ({"recipe": "grü"}, "expected one of auto, gru,"),
-        ({"start": "nowhere"}, "nowhere: no such snapshot or bundle"),
+        ({"start": "nowhere"}, "nowhere: no snapshot here"),
         ({"start": "box", "tokenizer": "characters"}, "--tokenizer characters: box cuts text another way"),
         ({"start": "box", "layers": 2}, "--layers 2: the model to start from has 1"),
     ],

@@ -7,6 +7,7 @@ from toolchain.measures.standing import Standing
 
 SURE_ENOUGH, TOO_SURE = 0.3, 3.0
 """Between these a fitted temperature is a correction; outside, the answers before it had little to do with chances."""
+UNFINISHED = "the last epoch is the best, and the loss was still falling"
 STILL_FALLING = 0.02
 """Share by which the last epoch's validation loss has to be below the best before it: less is the schedule's end."""
 
@@ -21,7 +22,7 @@ def findings(metrics: Mapping[str, Any], validation_losses: Mapping[int, float],
     if warning := standing.warning(more if last_is_best else _other_ways(metrics)):
         warnings.append(warning)
     elif last_is_best and _is_falling(losses):
-        warnings.append(f"the last epoch is the best, and the loss was still falling; {more}")
+        warnings.append(f"{UNFINISHED}; {more}")
     temperature = metrics["calibration"]["temperature"]
     if temperature < SURE_ENOUGH:
         warnings.append(
