@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.rounding import LOGIT_ULPS
-from export.sessions import open_session, run_text
+from export.sessions import cores, open_session, run_text
 from export.spec import Classifier, Specification
 from export.text import PADDING_ID, encode, lookup_table
 
@@ -75,6 +75,14 @@ class Form:
     explains: bool = False
     needs_torch: bool = False
     embedding_in: str = ""
+
+
+def runs_at_once(form: Form, provider: str) -> int:
+    """How many threads may call a form's runner at a time, so that every core has work and none waits for another.
+
+    ONNX Runtime's operators run on one thread each; PyTorch has threads of its own.
+    """
+    return cores() if provider == "cpu" and not form.needs_torch else 1
 
 
 def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
@@ -146,7 +154,7 @@ def _build_pt2(classifier: Classifier, metadata: Mapping[str, Any]) -> bytes:
 
 
 def _open_onnx(file: Path, specification: Specification, vocabulary: Sequence[str], provider: str) -> Runner:
-    session = open_session(file, provider)
+    session = open_session(file, provider, threads=1)
 
     def run(texts: Sequence[str]) -> Answers:
         names = ["probabilities", "label", "tokens", "unknown"]
@@ -157,7 +165,7 @@ def _open_onnx(file: Path, specification: Specification, vocabulary: Sequence[st
 
 def _open_explain(file: Path, specification: Specification, vocabulary: Sequence[str], provider: str) -> Runner:
     """The logits are those that the shares add up to, so that every comparison holds the sum to its meaning."""
-    session = open_session(file, provider)
+    session = open_session(file, provider, threads=1)
 
     def run(texts: Sequence[str]) -> Answers:
         names = ["probabilities", "label", "tokens", "unknown", "words", "shares", "start"]
@@ -177,7 +185,7 @@ def _open_explain(file: Path, specification: Specification, vocabulary: Sequence
 
 
 def _open_ids(file: Path, specification: Specification, vocabulary: Sequence[str], provider: str) -> Runner:
-    session = open_session(file, provider)
+    session = open_session(file, provider, threads=1)
 
     def logits(ids: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
         answer: NDArray[np.float32] = session.run(["logits"], {"ids": ids, "lengths": lengths})[0]

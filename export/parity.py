@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,8 +17,8 @@ from export.spec import Specification
 from export.text import encode, lookup_table
 
 ALONE = 200
-_POOL = 512
-_BATCH_TEXTS = 64
+_POOL = 4096
+_BATCH_TEXTS = 1024  # reached by the words of the vocabulary: a run costs as much as hundreds of them
 _BATCH_BYTES = 1 << 18
 _SHOWN = 80
 _EXPLAINED_AMONG = 300
@@ -187,10 +188,12 @@ def compare(
     tolerance: float = TOLERANCE,
     min_agreement: float = 0.0,
     logit_ulps: float | None = LOGIT_ULPS,
+    at_once: int = 1,
 ) -> Comparison:
     """Run every text in batches of mixed lengths and up to `ALONE` of them one by one, and compare all that is said.
 
-    `tolerance` bounds the probabilities, `logit_ulps` the logits, which without it are not compared.
+    `tolerance` bounds the probabilities, `logit_ulps` the logits, which without it are not compared. So many batches
+    run `at_once`, each in a thread.
     """
     count = len(expected.texts)
     order = list(range(count))
@@ -198,8 +201,13 @@ def compare(
     alone = sorted(order[:ALONE])
     batches = [*_mixed_batches(expected.texts, order), *([index] for index in alone)]
     worst = _Worst(expected, tolerance, logit_ulps)
-    for batch in batches:
-        worst.add(batch, run([expected.texts[index] for index in batch]))
+    pool = ThreadPoolExecutor(at_once, thread_name_prefix="parity")
+    try:
+        answers = pool.map(lambda batch: run([expected.texts[index] for index in batch]), batches)
+        for batch, said in zip(batches, answers, strict=True):
+            worst.add(batch, said)
+    finally:
+        pool.shutdown(cancel_futures=True)
     return Comparison(
         form=form,
         provider=provider,

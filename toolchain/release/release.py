@@ -16,7 +16,7 @@ from export import bundle as bundles
 from export import parity
 from export.bundle import Bundle
 from export.cases import edge_cases, vocabulary_cases
-from export.forms import FORMATS, FORMS, TOLERANCE, Form, too_large
+from export.forms import FORMATS, FORMS, TOLERANCE, Form, runs_at_once, too_large
 from export.shrinking import Agreement, agreement, shrink
 from export.spec import Classifier, Specification
 from export.text import clean
@@ -288,7 +288,16 @@ def _compare(
         run = form.open(folder / form.file, specification, vocabulary, used)
         wanted = real if form.min_agreement else expected
         comparisons.append(
-            parity.compare(form.name, used, run, wanted, form.tolerance, form.min_agreement, form.logit_ulps)
+            parity.compare(
+                form.name,
+                used,
+                run,
+                wanted,
+                form.tolerance,
+                form.min_agreement,
+                form.logit_ulps,
+                runs_at_once(form, used),
+            )
         )
         logger.info(describe(comparisons[-1]))
     return comparisons

@@ -12,7 +12,7 @@ from typing import Any
 
 from export import parity
 from export.bundle import Bundle
-from export.forms import FORMS, Form
+from export.forms import FORMS, Form, runs_at_once
 from export.sessions import RuntimeUnavailable, choose_provider, runtime_version
 from toolchain.errors import CheckFailed
 
@@ -85,7 +85,10 @@ def verify_vectors(bundle: Bundle, provider: str = "cpu") -> Verification:
             unchecked.append(Unchecked(form.name, f"ONNX Runtime {runtime_version()}: {error}"))
             continue
         try:
-            comparisons.append(parity.compare(form.name, used, run, expected, form.tolerance, 0.0, form.logit_ulps))
+            at_once = runs_at_once(form, used)
+            comparisons.append(
+                parity.compare(form.name, used, run, expected, form.tolerance, 0.0, form.logit_ulps, at_once)
+            )
         except Exception as error:  # ONNX Runtime raises a dozen classes without a common base
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise CheckFailed(f"{bundle.folder / form.file}: fails on the bundle's vectors: {reason}") from error
