@@ -77,9 +77,8 @@ check: $(CHECKS)  ## all of it: what a change has to pass
 docs: $(READY) docs/diagrams/node_modules/.package-lock.json  ## build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet
 
-bench: $(READY)  ## scoring speed side by side, with snapshot/ trained: make bench DATA=PATH/aclImdb [ROWS=N] [ROUNDS=N]
-	$(BIN)/toolchain export --format onnx --precision int8 --snapshot snapshot --out bundle --data $(DATA)
-	$(BIN)/python benchmarks/scoring.py --snapshot snapshot --bundle bundle --data $(DATA) --rows $(ROWS) --rounds $(ROUNDS)
+bench: $(READY)  ## scoring speed side by side, with snapshot/ or weights by chance: make bench [DATA=PATH/aclImdb] [ROWS=N] [ROUNDS=N]
+	$(BIN)/python benchmarks/scoring.py --data $(if $(filter file,$(origin DATA)),sample,$(DATA)) --rows $(ROWS) --rounds $(ROUNDS)
 
 lint: $(READY)  ## check style and types
 	$(BIN)/ruff check .

@@ -24,7 +24,10 @@ def bench(
     text_column: Annotated[str | None, options.text_column(options.INPUT)] = None,
     reading: "ReadOptions" = options.READING,
     rows: Annotated[
-        int, typer.Option(min=1, help="Number of rows. The texts are repeated.", rich_help_panel=options.RUN)
+        int,
+        typer.Option(
+            min=1, help="Number of rows. Texts come again with a number behind them.", rich_help_panel=options.RUN
+        ),
     ] = 5000,
     rounds: Annotated[
         int, typer.Option(min=1, help="Times that each way of scoring takes its turn.", rich_help_panel=options.RUN)
@@ -40,7 +43,7 @@ def bench(
     """
     from export.bundle import open_bundle
     from toolchain.corpus.reviews import Source, read_texts
-    from toolchain.judging.bench import measure
+    from toolchain.judging.bench import different_texts, measure
     from toolchain.scoring.default import find_bundle
 
     opened = open_bundle(bundle or find_bundle())
@@ -48,8 +51,7 @@ def bench(
     unique = read_texts(Source(data, text_column, reading=reading, say=tell))
     if not unique:
         raise UsageError(f"{data}: holds no text")
-    texts = [unique[index % len(unique)] for index in range(rows)]
-    measured = measure(opened, texts, rounds, progress=say)
+    measured = measure(opened, different_texts(unique, rows), rounds, progress=say)
     if as_json:
         print_json(measured.to_json())
         return
