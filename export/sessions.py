@@ -63,7 +63,7 @@ def require_provider(name: str) -> None:
     if name != "auto" and name not in installed:
         way_out = "; for an NVIDIA GPU: pip install 'toolchain[gpu]'" if name == "cuda" else ""
         raise RuntimeUnavailable(
-            f"the provider {name!r} is not installed; installed: {', '.join(installed)}, and auto{way_out}"
+            f"the provider {name!r} is not installed; expected auto, {', '.join(installed)}{way_out}"
         )
 
 

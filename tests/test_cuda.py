@@ -52,7 +52,9 @@ def test_auto_is_the_provider_that_really_takes_a_session(bundle: Path) -> None:
 
 
 def test_a_provider_that_is_not_installed_is_refused_and_the_installed_ones_are_named(bundle: Path) -> None:
-    with pytest.raises(RuntimeUnavailable, match=f"'rocm' is not installed; installed: .*{installed_providers()[0]}"):
+    with pytest.raises(
+        RuntimeUnavailable, match=f"'rocm' is not installed; expected auto, .*{installed_providers()[0]}"
+    ):
         open_session(bundle / GENERAL, "rocm")
 
 

@@ -157,7 +157,7 @@ def test_a_missing_input_is_named(bundle: Path, tmp_path: Path) -> None:
         (b"\n1,a\n", ["line 1 is blank", "header"]),
         (b"id,words\n1,a\n", ["no column named like text", "its columns: id, words", "--text-column"]),
         ("text\na\n".encode("utf-16-le"), ["UTF-16", "UTF-8", "--encoding"]),
-        ("text,größe\na,b\n".encode("latin-1"), ["is not UTF-8", "likely cp1252", "--encoding cp1252"]),
+        ("text,größe\na,b\n".encode("latin-1"), ["is not UTF-8", "probably cp1252", "--encoding cp1252"]),
     ],
     ids=["empty", "blank header", "no text column", "UTF-16", "Latin-1"],
 )
@@ -306,7 +306,7 @@ def test_a_provider_that_is_not_installed_is_answered_with_those_that_are(
         "verify": [bundle],
     }
     line = error_line(run(command, *arguments[command], "--provider", "warp"))
-    assert "the provider 'warp' is not installed; installed: " in line
+    assert "the provider 'warp' is not installed; expected auto, " in line
     assert "cpu" in line.split("installed: ")[1]
 
 
@@ -315,7 +315,7 @@ def test_cuda_that_is_not_installed_comes_with_what_to_install(
 ) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: PLAIN_PROVIDERS)
     line = error_line(run("score", reviews, "--bundle", BOX, "--provider", "cuda"))
-    assert "'cuda' is not installed; installed: cpu, and auto; for an NVIDIA GPU: pip install 'toolchain[gpu]'" in line
+    assert "'cuda' is not installed; expected auto, cpu; for an NVIDIA GPU: pip install 'toolchain[gpu]'" in line
 
 
 def test_a_snapshot_given_as_a_bundle_is_named(run: Run, reviews: Path, snapshot_folder: Path) -> None:
@@ -334,8 +334,18 @@ def test_a_confidence_in_percent_is_refused_with_what_is_expected(run: Run, revi
 @pytest.mark.parametrize("command", ["predict", "explain"])
 def test_a_file_given_as_a_text_is_named(run: Run, reviews: Path, command: str) -> None:
     line = error_line(run(command, reviews))
-    assert f"{reviews}: a file, not a text" in line
+    assert f"{reviews}: this is a file, not a text" in line
     assert "toolchain score FILE" in line
+
+
+def test_a_bundle_given_as_a_snapshot_is_named(run: Run, bundle: Path, reviews: Path) -> None:
+    line = error_line(run("evaluate", "--data", reviews, "--snapshot", bundle))
+    assert f"{bundle}: a bundle, not a snapshot; name the folder that toolchain train wrote" in line
+
+
+def test_what_is_missing_is_named_with_what_it_is(run: Run) -> None:
+    assert "error: --data is missing: a CSV/JSONL file, an aclImdb folder" in error_line(run("train"))
+    assert "error: INPUT is missing: files to score" in error_line(run("score"))
 
 
 # --- training and exporting ------------------------------------------------------------------------------------------
@@ -363,7 +373,7 @@ def test_data_that_cannot_be_trained_on_is_refused(run: Run, tmp_path: Path, dat
 
 def test_an_unknown_recipe_is_answered_with_those_there_are(run: Run, tmp_path: Path) -> None:
     line = error_line(run("train", "--recipe", "lstm", "--data", "sample", "--out", tmp_path / "snapshot"))
-    assert "--recipe lstm: expected one of gru, rnn, rnn-cell" in line
+    assert "--recipe lstm: expected one of auto, gru, rnn, rnn-cell" in line
 
 
 def test_an_unknown_format_is_answered_with_those_there_are(run: Run, snapshot_folder: Path, tmp_path: Path) -> None:

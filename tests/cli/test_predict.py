@@ -84,7 +84,7 @@ def test_a_blank_text_is_refused(run: Run) -> None:
 def test_score_points_to_it_where_it_is_given_a_sentence(run: Run) -> None:
     done = run("score", GOOD)
     assert (done.status, done.stdout) == (2, "")
-    assert 'for the label of a text: toolchain predict "TEXT"' in done.stderr
+    assert 'to score a text: toolchain predict "TEXT"' in done.stderr
 
 
 def test_explanations_are_those_of_explain(run: Run, bundle: str) -> None:

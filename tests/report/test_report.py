@@ -277,10 +277,10 @@ def test_the_summary_of_the_run_is_shown_and_must_be_its_own(tiny_bundle: Bundle
     page = repr(report_page(survey, tiny_bundle, {**run, "scored": 7}))
     assert "is it that of this file" in page
     for content, message in (
-        ("[]", "speaks of no run that wrote r.scored.csv, but of none"),
-        (json.dumps([{**run, "output": "x.csv"}]), "but of x.csv"),
-        ("{", "no summary"),
-        ('{"a": 1}', "no summary"),
+        ("[]", "has no run that wrote r.scored.csv; its outputs: none"),
+        (json.dumps([{**run, "output": "x.csv"}]), "its outputs: x.csv"),
+        ("{", "not a summary"),
+        ('{"a": 1}', "not a summary"),
     ):
         summary.write_text(content, encoding="utf-8")
         with pytest.raises(UsageError, match=message):

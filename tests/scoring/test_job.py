@@ -386,7 +386,7 @@ def test_a_provider_that_is_not_installed_is_never_replaced_by_another(bundle: P
     (tmp_path / "in.csv").write_bytes(b"text\ngood\n")
     result = command("in.csv", "--bundle", bundle, "--provider", "warp", cwd=tmp_path)
     assert result.returncode == 2
-    assert "'warp' is not installed; installed: " in error_line(result)
+    assert "'warp' is not installed; expected auto, " in error_line(result)
     assert "cpu" in error_line(result)
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 

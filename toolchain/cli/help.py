@@ -199,7 +199,7 @@ def _wrong_use(error: Any, message: str) -> str:
     option = parameter.param_type_name == "option"
     name = max(parameter.opts, key=len) if option else _value(parameter)
     if not error.message:
-        return f"{name} is missing: {parameter.help}"
+        return f"{name} is missing: {parameter.help[:1].lower()}{parameter.help[1:]}"
     found = error.message.removeprefix("Value error, ").replace("Input should be", "expected")
     for said, plain in _PLAINLY.items():
         found = found.replace(said, plain)

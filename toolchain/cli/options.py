@@ -327,7 +327,7 @@ def refuse_file_names(texts: Sequence[str], way_out: str) -> None:
     """Raise `UsageError` where a text is the name of a file that exists: it was hardly meant to be read itself."""
     for text in texts:
         if text != "-" and len(text) < _LONGEST_NAME and Path(text).is_file():
-            raise UsageError(f"{text}: this is this is a file, not a text; {way_out}")
+            raise UsageError(f"{text}: this is a file, not a text; {way_out}")
 
 
 def key_value(option: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from export.bundle import MANIFEST
 from export.rounding import Sizes, logit_sizes
 from export.spec import Classifier, InvalidClassifier, QuantizedTable, Specification
 from export.text import PADDING_ID, encode, lookup_table
@@ -191,6 +192,8 @@ def load_snapshot(path: Path) -> Snapshot:
     name, or where it is damaged or newer than this program.
     """
     file = path / FILE if path.is_dir() else path
+    if not file.is_file() and (path / MANIFEST).is_file():
+        raise UsageError(f"{path}: a bundle, not a snapshot; name the folder that toolchain train wrote: --snapshot")
     if not file.is_file():
         raise UsageError(f"{file}: no snapshot here; make one: toolchain train --out {path}")
     try:

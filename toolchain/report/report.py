@@ -136,7 +136,7 @@ def read_run(path: Path, source: str) -> Mapping[str, Any]:
     for output, run in outputs.items():
         if Path(output).name == Path(source).name:
             return dict(run)
-    raise UsageError(f"{path}: has no run that wrote {Path(source).name}, only of {', '.join(outputs) or 'none'}")
+    raise UsageError(f"{path}: has no run that wrote {Path(source).name}; its outputs: {', '.join(outputs) or 'none'}")
 
 
 def _answers(survey: Survey) -> list[Part]:
