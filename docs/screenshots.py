@@ -68,7 +68,7 @@ def main() -> None:
         with serving_folder(build(bundle, Path(scratch) / "site")) as server:
             page = Page(driver, f"{server.origin}/?check")
             page["text"].send_keys(REVIEW)
-            page.choose(ROOT / "data" / "reviews.csv")
+            page.choose(ROOT / "data" / "sample_test.csv")
             page.check_report()
             take(driver, "browser")
         take_terminal(driver, Path(scratch) / "explain.html")
