@@ -103,7 +103,7 @@ def test_the_answers_are_those_without_explanations(explaining: Path, scorer: Sc
     assert np.abs(said.probabilities - expected.probabilities).max() <= 1e-5
     assert said.tokens.tolist() == expected.tokens.tolist()
     assert len(said.strongest) == len(TEXTS)
-    assert expected.strongest == []
+    assert not expected.strongest
 
 
 def test_jsonl_gets_a_list_of_words_and_shares(explaining: Path, scorer: Scorer, tmp_path: Path) -> None:
