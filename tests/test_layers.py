@@ -2,6 +2,7 @@
 nothing of `toolchain`."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,10 @@ def test_every_room_has_a_line_in_the_page_on_architecture() -> None:
     folders = {path.parent.relative_to(ROOT / "toolchain") for path in rooms}
     for folder in folders - {Path()}:
         assert f"\n| `{folder}/` |" in page, f"docs/architecture.md has no line for {folder}/"
+
+
+def test_the_diagram_on_that_page_has_the_floors() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawn = [set(re.split(" · ", label)) for label in re.findall(r'"(.+?)"', page.split("```")[1])]
+    rooms = [{room.removeprefix("toolchain.").replace(".", "/") for room in floor} for floor in FLOORS]
+    assert drawn == [floor for floor in rooms[:-2] if "__main__" not in floor] + [{"export/"}]
