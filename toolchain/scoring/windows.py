@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from export.text import is_blank
 from toolchain.errors import UsageError
@@ -26,6 +26,7 @@ from toolchain.files.tables import ReadOptions, Table, open_table, refuse_packed
 from toolchain.measures.drift import Reference, Statistics
 from toolchain.measures.labels import LabelMap, LabelReader, Truth
 from toolchain.measures.metrics import LabelCounts, count_labels
+from toolchain.scoring.borders import Border
 from toolchain.scoring.journal import WindowEntry
 from toolchain.scoring.parquet_rows import ParquetRows
 from toolchain.scoring.rendering import (
@@ -39,6 +40,9 @@ from toolchain.scoring.rendering import (
     select_columns,
 )
 from toolchain.scoring.scorer import PendingScores, Scorer
+
+Held = TypeVar("Held", bound=Record | Border)
+"""What a window is cut by."""
 
 _EDGE = 1 << 20
 _FORMAT_NAMES = {"csv": "CSV", "jsonl": "JSONL", "parquet": "Parquet"}
@@ -275,9 +279,9 @@ def limited(reader: Iterable[Record], options: Options, done: int) -> Iterable[R
     return reader if options.limit is None else itertools.islice(reader, max(0, options.limit - done))
 
 
-def cut(records: Iterable[Record], rows: int, size: int) -> Iterator[list[Record]]:
+def cut(records: Iterable[Held], rows: int, size: int) -> Iterator[list[Held]]:
     """Consecutive records, cut by count (`rows`) and bytes (`size`) alone: the same file is always cut the same way."""
-    window: list[Record] = []
+    window: list[Held] = []
     held = 0
     for record in records:
         window.append(record)

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,19 @@ import ray
 from ray.cluster_utils import Cluster as RayCluster
 
 import toolchain.scoring.job
+import toolchain.scoring.ray.shards
 from export.bundle import open_bundle
 from tests.files.object_store import BROKEN
 from tests.scoring.ray.ray_cluster import REJECTED_EVERY, WINDOW, write_rows
 from toolchain.errors import CheckFailed, UsageError
+from toolchain.files.kind import Kind
 from toolchain.files.storage import files_in, read_bytes, upload
 from toolchain.scoring.batch import Outcome
 from toolchain.scoring.job import Options, Summary, score_file
 from toolchain.scoring.provenance import Provenance, read_provenance
-from toolchain.scoring.ray.engine import Cluster, Model, score_files
+from toolchain.scoring.ray.cutting import read_spans
+from toolchain.scoring.ray.engine import Cluster, Model, connected, score_files
+from toolchain.scoring.ray.shards import File, Job, Planned, plan_windows
 from toolchain.scoring.scorer import Scorer
 
 ROWS = 20_000
@@ -57,6 +63,31 @@ def same_figures(one: Summary, other: Summary) -> None:
     """All but the time and the places."""
     names = ("rows", "scored", "rejected", "tokens", "unknown", "labels", "abstained", "label_metrics", "drift")
     assert {name: getattr(one, name) for name in names} == {name: getattr(other, name) for name in names}
+
+
+def test_a_large_file_that_several_tasks_cut_has_the_same_windows(
+    cluster: RayCluster, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toolchain.scoring.ray.shards, "SPAN", 20_000)
+    source = write_rows(tmp_path / "in.csv", 2000)
+    with source.open("ab") as rows:
+        rows.write(b'1,"one\nreview, and no more",\n' * 500 + b'2,"open,\n' + b"3,fine,\n" * 500)
+    bundle = open_bundle(tiny_bundle)
+    labels = bundle.specification.labels
+    job = Job("run", bundle.identity, labels, str(tiny_bundle), "cpu", None, "fp32", Options(), True, (16, 1 << 20))
+    target = Kind.of(str(tmp_path / "out.csv"))
+    file = File(0, str(source), target, str(source), target)
+    with connected(None):
+        *windows, last = plan_windows(job, file, partial(read_spans, job, 2))
+    *expected, end = plan_windows(job, file)
+    assert windows == expected
+    assert isinstance(last, Planned)
+    assert isinstance(end, Planned)
+    assert replace(last, seconds=0) == replace(end, seconds=0)
+    source.unlink()
+    parts = read_spans(job, 2, file, [(0, 10), (10, 20)], 20)
+    with connected(None), pytest.raises(UsageError, match=r"in\.csv: No such file"):
+        list(parts)
 
 
 def test_three_formats_at_once_are_those_of_the_local_engine(

@@ -1,7 +1,8 @@
 """Batch scoring on a Ray cluster: the local engine's windows as rows of a Ray dataset, its window code in Ray's actors.
 
 One task a file reads it once, in order, and cuts it (where the quotes of a CSV or the batches of a Parquet file fall is
-known only then); its windows stream to the actors while it goes on. An actor holds the model, reads a window by its
+known only then); its windows stream to the actors while it goes on. On a large cluster other tasks find the records of
+a large CSV file ahead of it (`toolchain.scoring.borders`). An actor holds the model, reads a window by its
 offset, scores it and writes it as a shard (`toolchain.scoring.ray.shards`).
 """
 
@@ -36,6 +37,7 @@ from toolchain.scoring import job as local
 from toolchain.scoring.batch import Outcome
 from toolchain.scoring.job import Interrupted
 from toolchain.scoring.places import check_output, check_places, followed, is_passing
+from toolchain.scoring.ray.cutting import read_spans
 from toolchain.scoring.ray.ledger import Ledger
 from toolchain.scoring.ray.shards import (
     Failed,
@@ -55,6 +57,9 @@ from toolchain.scoring.ray.shards import (
 from toolchain.scoring.rendering import Rows
 from toolchain.scoring.scorer import Scorer
 from toolchain.scoring.windows import Options, Plan, begin, finish, open_records
+
+_SCORERS_A_CUTTER = 32
+"""One core finds the records for some hundred that score them; the first windows are to be there soon."""
 
 _PATIENCE = 5.0  # seconds until somebody has to answer at --address
 
@@ -268,7 +273,10 @@ def _dataset(job: Job, files: Sequence[File], bundle: Bundle, cluster: Cluster) 
     workers = _workers(cluster)
     shipped = ray.put({name: (bundle.folder / name).read_bytes() for name in (MANIFEST, *bundle.files)})
     windows = ray.data.read_datasource(
-        _Windows(job, files), override_num_blocks=len(files), num_cpus=0, concurrency=max(1, min(len(files), workers))
+        _Windows(job, files, max(1, workers // _SCORERS_A_CUTTER)),
+        override_num_blocks=len(files),
+        num_cpus=0,
+        concurrency=max(1, min(len(files), workers)),
     )
     return windows.map_batches(
         _Worker,
@@ -289,9 +297,10 @@ def _answers(dataset: Dataset) -> Iterator[Any]:
 class _Windows(Datasource):  # type: ignore[misc]  # of no known type
     """The work list, made while it is worked off."""
 
-    def __init__(self, job: Job, files: Sequence[File]) -> None:
+    def __init__(self, job: Job, files: Sequence[File], cutters: int) -> None:
         super().__init__()
         self._job = job
+        self._cutters = cutters
         self._files = files
 
     def get_name(self) -> str:
@@ -304,11 +313,11 @@ class _Windows(Datasource):  # type: ignore[misc]  # of no known type
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
     ) -> list[ReadTask]:
         unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        return [ReadTask(partial(_planned, self._job, file), unknown) for file in self._files]
+        return [ReadTask(partial(_planned, self._job, file, self._cutters), unknown) for file in self._files]
 
 
-def _planned(job: Job, file: File) -> Iterator[Any]:
-    return map(_block, plan_windows(job, file))
+def _planned(job: Job, file: File, cutters: int) -> Iterator[Any]:
+    return map(_block, plan_windows(job, file, partial(read_spans, job, cutters) if cutters > 1 else None))
 
 
 def _block(item: Any) -> Any:

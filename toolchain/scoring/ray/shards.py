@@ -12,19 +12,28 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from toolchain.errors import UsageError
+from toolchain.files.csv_records import CsvReader
 from toolchain.files.kind import Kind
+from toolchain.files.records import Record
 from toolchain.files.storage import join as name_in
 from toolchain.files.storage import read_bytes, write_bytes
+from toolchain.scoring.borders import Border, Span, joined, ranges
 from toolchain.scoring.job import found
 from toolchain.scoring.journal import SHARDS, UNPUBLISHED, WindowEntry, check_same_job, join
 from toolchain.scoring.windows import Options, Plan, UntilBroken, cut, describe_job, limited, open_records
+
+SPAN = 64 << 20
+"""Bytes of a file that one reading takes, where several find its records at once."""
+
+ReadSpans = Callable[["File", Sequence[tuple[int, int]], int], Iterator[Span]]
+"""The spans of a file of this size, each from one byte to another, in its order."""
 
 _OURS = {"rows", "rejects", "journal", "manifest.json", ".manifest", "joined", "rejected", UNPUBLISHED}
 
@@ -157,8 +166,11 @@ def refuse_others(file: File) -> None:
             )
 
 
-def plan_windows(job: Job, file: File) -> Iterator[Task | Planned]:
-    """Cut a file as the local engine does. The same file gives the same windows, so that Ray may do it again."""
+def plan_windows(job: Job, file: File, read_spans: ReadSpans | None = None) -> Iterator[Task | Planned]:
+    """Cut a file as the local engine does. The same file gives the same windows, so that Ray may do it again.
+
+    A large CSV file is cut from many places at once where `read_spans` can, but not where each row has to be looked at.
+    """
     started = time.perf_counter()
     planned = Planned(file)
     try:
@@ -183,23 +195,37 @@ def plan_windows(job: Job, file: File) -> Iterator[Task | Planned]:
             _claim(file, describe_job(file.source, table, model, plan, job.options, job.window))
             position = table.reader.start
             whole = UntilBroken(table.reader)
-            for records in cut(limited(whole, job.options, 0), *job.window):
-                if job.options.on_error == "fail":
-                    refused = next(((r.line, why) for r in records if (why := plan.reason(r))), None)
-                    if refused:
-                        yield replace(planned, refused=f"{file.source}:{refused[0]}: {refused[1]}")
-                        return
-                end = (records[-1].end_offset, records[-1].end_line)
+            records: Iterable[Record | Border] = limited(whole, job.options, 0)
+            if job.options.on_error == "fail":
+                records = _unrefused(limited(whole, job.options, 0), plan)
+            elif read_spans and isinstance(table.reader, CsvReader) and table.size and job.options.limit is None:
+                parts = ranges(position[0], table.size, SPAN)
+                records = joined(table.reader, read_spans(file, parts, table.size)) if len(parts) > 1 else records
+            for window in cut(records, *job.window):
+                end = (window[-1].end_offset, window[-1].end_line)
                 share = end[0] / table.size if table.size else None
-                yield Task(file, planned.windows, position, end, len(records), table.status.size, share)
+                yield Task(file, planned.windows, position, end, len(window), table.status.size, share)
                 planned = replace(planned, windows=planned.windows + 1)
                 position = end
             error = None if whole.error is None else file.told(str(whole.error))
             yield replace(planned, error=error, seconds=time.perf_counter() - started)
+    except _Refused as row:
+        yield replace(planned, refused=f"{file.source}:{row}")
     except UsageError as error:
         yield replace(planned, error=file.told(str(error)))
     except OSError as error:
         yield replace(planned, error=f"{file.source}: {error.strerror or error}")
+
+
+class _Refused(Exception):
+    """A row that cannot be scored, where that ends the run."""
+
+
+def _unrefused(records: Iterable[Record], plan: Plan) -> Iterator[Record]:
+    for record in records:
+        if reason := plan.reason(record):
+            raise _Refused(f"{record.line}: {reason}")
+        yield record
 
 
 def _claim(file: File, job: Mapping[str, Any]) -> None:
