@@ -274,8 +274,10 @@ def test_export_prints_what_shrinking_does(
     assert len(open_bundle(tmp_path / "bundle").vocabulary()) == ENTRIES
 
 
-def test_a_shorter_vocabulary_without_shrinking_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    status, _, told = _run(capsys, "export", "--snapshot", tmp_path, "--vocabulary", "40")
+def test_a_shorter_vocabulary_without_shrinking_is_refused(
+    capsys: pytest.CaptureFixture[str], snapshot_folder: Path
+) -> None:
+    status, _, told = _run(capsys, "export", "--snapshot", snapshot_folder, "--vocabulary", "40")
     assert status == 2
     assert told == "error: --vocabulary 40: only --shrink makes the vocabulary shorter; add it\n"
 
