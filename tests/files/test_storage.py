@@ -97,7 +97,7 @@ def test_an_object_that_fails_midway_is_named() -> None:
 
 
 def test_folders_patterns_and_outputs_in_a_bucket() -> None:
-    for name in ("a.csv", "b.jsonl", "a.scored.csv", "notes.txt"):
+    for name in ("a.csv", "b.jsonl", "a.scored.csv", "notes.md"):
         storage.write_bytes(f"{BUCKET}/shop/{name}", b"")
     assert expand([f"{BUCKET}/shop/"]) == [f"{BUCKET}/shop/a.csv", f"{BUCKET}/shop/b.jsonl"]
     assert expand([f"{BUCKET}/shop"]) == expand([f"{BUCKET}/shop/"])

@@ -69,7 +69,7 @@ def test_a_pickle_is_never_read_and_says_how_to_write_the_file(words: object, tm
         (json.dumps([f"word {n}" for n in range(50_000)]), "expected <unk> and <pad> first"),
         (json.dumps(["x" * 900_000, "y"]), "xxx …"),
         (" ".join(WORDS * 9_999), "expected <unk> and <pad> first"),
-        ('["<unk>", "<pad>"', "starts like JSON and is none"),
+        ('["<unk>", "<pad>"', "not valid JSON"),
         ('["<unk>", "<pad>", 7]', "holds 7 in place of a word"),
         ('{"<unk>": 0, "<pad>": 1, "a": 1}', "gives '<pad>' and 'a' the same id 1"),
         ('{"<unk>": 0, "<pad>": 1, "a": 3}', "gives 'a' the id 3; expected every whole number from 0 to 2 once"),

@@ -124,7 +124,7 @@ def test_another_training_is_not_resumed(data: Path, tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         fit(corpus, RECIPES["rnn"], seeded(0), tmp_path, on_epoch=stop)
-    with pytest.raises(UsageError, match=r"was another one \(seed was 0\)"):
+    with pytest.raises(UsageError, match=r"had other settings \(seed was 0\)"):
         fit(corpus, RECIPES["rnn"], seeded(1), tmp_path, resume=True)
     (tmp_path / FILE).write_bytes(b"not a file of ours")
     with pytest.raises(UsageError, match="damaged; train anew without --resume"):
@@ -165,15 +165,15 @@ def test_a_run_on_other_text_or_another_split_is_not_resumed(films: Path, tmp_pa
     with pytest.raises(KeyboardInterrupt):
         fit(load_corpus(source, TINY, 0), TINY, settings(epochs=3), tmp_path, on_epoch=stop)
     isolated = replace(TINY, tokenizer=TOKENIZERS["characters"])
-    with pytest.raises(UsageError, match=r"was another one \(.*recipe_settings was .*'isolated'"):
+    with pytest.raises(UsageError, match=r"had other settings \(.*recipe_settings was .*'isolated'"):
         fit(load_corpus(source, isolated, 0), isolated, settings(epochs=3), tmp_path, resume=True)
     for other in (load_corpus(replace(source, group_column="film"), TINY, 0), load_corpus(source, TINY, 1)):
-        with pytest.raises(UsageError, match=r"was another one \(.*training_digest was "):
+        with pytest.raises(UsageError, match=r"had other settings \(.*training_digest was "):
             fit(other, TINY, settings(epochs=3), tmp_path, resume=True)
-    with pytest.raises(UsageError, match=r"was another one \(epochs was 3\)"):
+    with pytest.raises(UsageError, match=r"had other settings \(epochs was 3\)"):
         fit(load_corpus(source, TINY, 0), TINY, settings(epochs=4), tmp_path, resume=True)
     changed = settings(epochs=3, class_weights="balanced", precision="bf16")
-    with pytest.raises(UsageError, match=r"was another one \(class_weights was none, precision was float32\)"):
+    with pytest.raises(UsageError, match=r"had other settings \(class_weights was none, precision was float32\)"):
         fit(load_corpus(source, TINY, 0), TINY, changed, tmp_path, resume=True)
     metrics = fit(load_corpus(source, TINY, 0), TINY, settings(epochs=3, patience=3), tmp_path, resume=True)
     assert metrics["settings"]["patience"] == 3
