@@ -34,7 +34,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(READY)  ## train on the embedded sample, export, verify, score, and show the results
-	$(BIN)/toolchain train --recipe gru --data sample --epochs 8 --out demo/snapshot --overwrite
+	$(BIN)/toolchain train --recipe gru --data sample --epochs 6 --out demo/snapshot --overwrite
 	$(BIN)/toolchain export --format all --snapshot demo/snapshot --out demo/bundle
 	$(BIN)/toolchain verify demo/bundle --snapshot demo/snapshot --data sample
 	$(BIN)/toolchain score data/sample_test.csv --label-column label --bundle demo/bundle --out demo

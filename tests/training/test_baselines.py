@@ -82,6 +82,7 @@ def metrics_of(accuracy: float, temperature: float = 1.0, recipe: str = "gru-poo
         (metrics_of(90), [0.5, 0.4, 0.45], []),
         (metrics_of(90), [0.5, 0.4, 0.399], []),
         (metrics_of(90), [0.5, 0.4, 0.3], ["the last epoch is the best"]),
+        (metrics_of(90), [0.5, 0.2, 0.09], []),
         (metrics_of(70), [0.5, 0.4, 0.399], ["--epochs 6"]),
         (metrics_of(70), [0.5, 0.4, 0.45], ["--unlabelled"]),
         (metrics_of(70, recipe="gru"), [0.5, 0.4, 0.45], ["--recipe"]),

@@ -14,7 +14,7 @@ from toolchain.corpus.reviews import Source
 from toolchain.models.snapshot import load_snapshot
 from toolchain.release.release import export_snapshot
 from toolchain.training.loops import fit
-from toolchain.training.mixing import HEAVIEST, best_weights
+from toolchain.training.mixing import DOUBT, HEAVIEST, best_weights
 
 RECIPE = replace(tiny.TINY, bag=256, patience=None)
 
@@ -23,16 +23,38 @@ def loss(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     return float(torch.nn.functional.cross_entropy(torch.tensor(logits), torch.tensor(labels)))
 
 
-def test_the_weights_have_the_smallest_loss_and_neither_part_alone_a_smaller_one() -> None:
+def parts(
+    count: int, labels: int, gru: float, linear: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    """Logits of a GRU and of a linear part with so much noise each, and the true labels."""
     generator = np.random.default_rng(0)
-    labels = generator.integers(0, 3, 300)
-    signal = np.eye(3, dtype=np.float32)[labels]
-    gru, linear = ((signal + noise * generator.normal(size=(300, 3))).astype(np.float32) for noise in (1.0, 2.0))
+    truth = generator.integers(0, labels, count)
+    signal = np.eye(labels, dtype=np.float32)[truth]
+
+    def heard(noise: float) -> NDArray[np.float32]:
+        return (signal + noise * generator.normal(size=signal.shape)).astype(np.float32)
+
+    return heard(gru), heard(linear), truth
+
+
+def test_the_weights_are_the_likeliest_and_never_worse_than_the_linear_part_alone() -> None:
+    gru, linear, labels = parts(300, 3, 1.0, 2.0)
+
+    def cost(a: float, b: float) -> float:
+        return loss(a * gru + b * linear, labels) + (a**2 + (b - 1) ** 2) / (2 * DOUBT**2 * len(labels))
+
     best = best_weights(gru, linear, labels)
-    found = loss(best.gru * gru + best.linear * linear, labels)
-    others = [(0.0, 1.0), (1.0, 0.0), (best.gru + 0.1, best.linear), (best.gru, best.linear - 0.1)]
-    assert all(found < loss(a * gru + b * linear, labels) for a, b in others)
+    near = [(best.gru + a, best.linear + b) for a, b in ((0.1, 0.0), (-0.1, 0.0), (0.0, 0.1), (0.0, -0.1))]
+    assert all(cost(*best) < cost(*other) for other in (*near, (0.0, 1.0), (1.0, 0.0)))
     assert best.gru > best.linear > 0
+    assert loss(best.gru * gru + best.linear * linear, labels) < loss(linear, labels)
+
+
+def test_few_reviews_move_the_weights_less_than_many_that_say_the_same() -> None:
+    gru, linear, labels = parts(20, 2, 1.0, 1.0)
+    few = best_weights(gru, linear, labels)
+    many = best_weights(np.repeat(gru, 100, 0), np.repeat(linear, 100, 0), np.repeat(labels, 100, 0))
+    assert np.hypot(few.gru, few.linear - 1) < 0.8 * np.hypot(many.gru, many.linear - 1)
 
 
 def test_a_part_that_knows_nothing_gets_no_weight_and_one_without_a_mistake_no_endless_one() -> None:

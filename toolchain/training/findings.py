@@ -10,6 +10,8 @@ SURE_ENOUGH, TOO_SURE = 0.3, 3.0
 UNFINISHED = "the last epoch is the best, and the loss was still falling"
 STILL_FALLING = 0.02
 """Share by which the last epoch's validation loss has to be below the best before it: less is the schedule's end."""
+LOW = 0.1
+"""A validation loss below which there is nothing to win worth a warning."""
 
 
 def findings(metrics: Mapping[str, Any], validation_losses: Mapping[int, float], epochs: int) -> list[str]:
@@ -38,8 +40,8 @@ def findings(metrics: Mapping[str, Any], validation_losses: Mapping[int, float],
 
 
 def _is_falling(losses: Sequence[float]) -> bool:
-    """Whether the last loss is far below those before it; a single one says nothing against that."""
-    return len(losses) == 1 or losses[-1] < (1 - STILL_FALLING) * min(losses[:-1])
+    """Whether the last loss is far below those before it and not yet low; a single one says nothing against that."""
+    return losses[-1] > LOW and (len(losses) == 1 or losses[-1] < (1 - STILL_FALLING) * min(losses[:-1]))
 
 
 def _other_ways(metrics: Mapping[str, Any]) -> str:
