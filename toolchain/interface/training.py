@@ -16,7 +16,6 @@ from toolchain.models.earlier import Earlier
 from toolchain.models.snapshot import load_snapshot
 from toolchain.training.automatic import plan
 from toolchain.training.distributed import Ended, of_first, process_group
-from toolchain.training.findings import UNFINISHED
 from toolchain.training.folds import cross_validate
 from toolchain.training.loops import Epoch, Settings, fit
 from toolchain.training.machine import Progress, choose_device
@@ -175,9 +174,8 @@ def _tell_end(metrics: Mapping[str, Any], out: Path) -> None:
         f"{before['calibration_error']:.4f} → {after['calibration_error']:.4f}, "
         f"test loss {before['loss']:.4f} → {after['loss']:.4f}"
     )
-    unfinished = any(warning.startswith(UNFINISHED) for warning in metrics["warnings"])
     few = metrics.get("suspects", 0) <= _MANY_SUSPECTS * metrics["reviews"]["train"]
-    if metrics.get("suspects") and few and not unfinished:  # else the model is at fault, not the labels
+    if metrics.get("suspects") and few and not metrics["still_learning"]:  # else the model is at fault, not the labels
         logger.info(
             f"{metrics['suspects']:,} training reviews were predicted wrong in every epoch; check their labels: "
             f"{out / SUSPECTS_FILE}"

@@ -7,7 +7,6 @@ from toolchain.measures.standing import Standing
 
 SURE_ENOUGH, TOO_SURE = 0.3, 3.0
 """Between these a fitted temperature is a correction; outside, the answers before it had little to do with chances."""
-UNFINISHED = "the last epoch is the best, and the loss was still falling"
 STILL_FALLING = 0.02
 """Share by which the last epoch's validation loss has to be below the best before it: less is the schedule's end."""
 LOW = 0.1
@@ -23,8 +22,8 @@ def findings(metrics: Mapping[str, Any], validation_losses: Mapping[int, float],
     warnings = []
     if warning := standing.warning(more if last_is_best else _other_ways(metrics)):
         warnings.append(warning)
-    elif last_is_best and _is_falling(losses):
-        warnings.append(f"{UNFINISHED}; {more}")
+    elif last_is_best and losses[-1] > LOW and is_falling(losses):
+        warnings.append(f"the last epoch is the best, and the loss was still falling; {more}")
     temperature = metrics["calibration"]["temperature"]
     if temperature < SURE_ENOUGH:
         warnings.append(
@@ -39,9 +38,9 @@ def findings(metrics: Mapping[str, Any], validation_losses: Mapping[int, float],
     return warnings
 
 
-def _is_falling(losses: Sequence[float]) -> bool:
-    """Whether the last loss is far below those before it and not yet low; a single one says nothing against that."""
-    return losses[-1] > LOW and (len(losses) == 1 or losses[-1] < (1 - STILL_FALLING) * min(losses[:-1]))
+def is_falling(losses: Sequence[float]) -> bool:
+    """Whether the last validation loss is far below those before it; a single one says nothing against that."""
+    return len(losses) == 1 or losses[-1] < (1 - STILL_FALLING) * min(losses[:-1])
 
 
 def _other_ways(metrics: Mapping[str, Any]) -> str:

@@ -44,7 +44,7 @@ from toolchain.training.distributed import (
     reseed,
 )
 from toolchain.training.figures import training_curves
-from toolchain.training.findings import findings
+from toolchain.training.findings import findings, is_falling
 from toolchain.training.machine import (
     Progress,
     choose_device,
@@ -288,6 +288,7 @@ def fit(
         texts = [example.text for example in corpus.validation]
         checkpoint = _finish(checkpoint, model, validation_batches, test_batches, texts, baselines, progress)
     metrics = {**checkpoint.training, "seconds": sum(epoch.seconds for epoch in history)}
+    metrics["still_learning"] = is_falling([epoch.validation_loss for epoch in history])
     metrics["warnings"] = findings(metrics, {epoch.epoch: epoch.validation_loss for epoch in history}, settings.epochs)
     if not is_first():
         return metrics
