@@ -301,3 +301,10 @@ def test_the_commands_refuse_and_overwrite(source: Path, tmp_path: Path, monkeyp
         *("in.csv.rejected.jsonl", "in.scored.csv", "in.scored.csv.meta.json", "summary.json")
     ]
     assert run(*base, "-o", "mine", "--overwrite") == (0, "")
+
+
+def test_a_summary_may_lie_in_a_folder_that_an_output_makes(tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    check_places([("in.csv", str(new / "out.csv"))], str(new / "s.json"))
+    with pytest.raises(UsageError, match="is not a folder; name another place: --summary"):
+        check_places([("in.csv", str(tmp_path / "out.csv"))], str(new / "s.json"))

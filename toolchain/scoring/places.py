@@ -34,8 +34,8 @@ def check_places(
     files: Sequence[tuple[str, str]], summary: str | None = None, overwrite: bool = False, sharded: bool = False
 ) -> None:
     """Raise `UsageError` where two of the files that a run with these `files` (input, output) writes are one, or one of
-    them is an input, or the `summary` is a file that is not ours and is not to be overwritten. Where it is `sharded`,
-    the rejects are in the folder of the output."""
+    them is an input, or the `summary` cannot be written; it may lie in a folder that the run makes for an output. Where
+    it is `sharded`, the rejects are in the folder of the output."""
     inputs = {_place(source) for source, _ in files}
     claimed: set[str] = set()
 
@@ -55,7 +55,9 @@ def check_places(
     if summary is not None:
         if not is_stream(summary):
             claim(summary, "--summary")
-        check(summary, SUMMARY, overwrite, option="--summary")
+        made = {os.path.dirname(_place(output)) for _, output in files}
+        checked = check_replaceable if os.path.dirname(_place(summary)) in made else check
+        checked(summary, SUMMARY, overwrite, option="--summary")
 
 
 def check_output(source: str, output: str, overwrite: bool) -> None:
