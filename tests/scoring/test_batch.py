@@ -182,7 +182,7 @@ def test_no_format_is_written_under_the_name_of_another(source: str, out: str, r
     assert result.exit_code == 2
     assert len(errors(result)) == 1
     assert errors(result)[0].startswith(f"error: {source}: is scored into ")
-    assert f", not {out}; name an output that ends in " in errors(result)[0]
+    assert f", not {out}; name an output that ends in {Path(source).suffix}: " in errors(result)[0]
     assert [path.name for path in tmp_path.iterdir()] == [source]
 
 

@@ -208,9 +208,10 @@ def _check_output(table: Table, output: Kind) -> None:
         fits = output.format in (None, found)
     as_named = "parquet" not in (found, output.format) and output.ending.lower() == table.kind.ending.lower()
     if output.ending.lower() in NOT_WRITTEN or not (fits or as_named):
+        ending = ".tsv" if table.kind.ending.lower() == ".tsv" else f".{found}"
         raise UsageError(
             f"{table.kind.title}: is scored into {_FORMAT_NAMES[found]}, not {output.name}; name an output that ends "
-            f"in .{found}: -o"
+            f"in {ending}: -o"
         )
 
 
