@@ -9,18 +9,15 @@ chance, equally many of each label. Seconds are processor time of one training a
 import argparse
 import random
 import time
-from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from toolchain.corpus.corpus import load_corpus
 from toolchain.corpus.reviews import Reviews, Source, read_test_reviews, read_training_reviews
-from toolchain.measures.standing import Folds, Standing
+from toolchain.measures.standing import Folds
 from toolchain.training.automatic import Plan, plan
-from toolchain.training.folds import split_folds
-from toolchain.training.loops import Settings, fit
+from toolchain.training.folds import split_folds, train_and_test
+from toolchain.training.loops import Settings
 
 
 def some_of(reviews: Reviews, count: int, seed: int) -> Reviews:
@@ -30,19 +27,14 @@ def some_of(reviews: Reviews, count: int, seed: int) -> Reviews:
     labels = sorted(set(reviews.labels))
     of_each = -(-count // len(labels))
     rows = [row for label in labels for row in [row for row in shuffled if reviews.labels[row] == label][:of_each]]
-    columns = ("texts", "labels", "origins", "groups")
-    return replace(reviews, **{name: [getattr(reviews, name)[row] for row in rows] for name in columns})
+    return reviews.at(rows)
 
 
-def train(planned: Plan, source: Source, parts: tuple[Reviews, Reviews], seed: int) -> Standing:
-    """One training on the first part, tested on the second."""
+def settings_of(planned: Plan, seed: int) -> Settings:
+    """Those of the plan, on the CPU."""
     recipe = planned.recipe
-    words = planned.start.vocabulary if planned.start else ()
-    corpus = load_corpus(source, recipe, seed, parts, words)
     amount = {"epochs": recipe.epochs, "batch_size": recipe.batch_size, "patience": recipe.patience}
-    settings = Settings(**amount, learning_rate=recipe.learning_rate, layers=planned.layers, seed=seed, device="cpu")
-    with TemporaryDirectory() as folder:
-        return Standing.from_json(fit(corpus, recipe, settings, Path(folder), start=planned.start)["standing"])
+    return Settings(**amount, learning_rate=recipe.learning_rate, layers=planned.layers, seed=seed, device="cpu")
 
 
 def main() -> None:
@@ -72,7 +64,7 @@ def main() -> None:
                 parts = split_folds(read, options.folds, seed)[: options.first]
             for part in parts:
                 began = time.process_time()
-                standings.append(train(planned, source, part, seed))
+                standings.append(train_and_test(planned, source, settings_of(planned, seed), part))
                 seconds.append(time.process_time() - began)
         found = Folds.of(standings)
         figures = (f"{np.mean(each):.1f} ± {np.std(each):.1f}" for each in (found.baseline, found.model))

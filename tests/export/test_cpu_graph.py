@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
 from export.bundle import open_bundle
@@ -12,6 +11,7 @@ from export.cpu_graph import STATE_ZERO, WEIGHT_LIMIT, classify_folded, classify
 from export.forms import FORMS, QUANTIZED_AGREEMENT
 from export.onnx_graph import text_model
 from tests.conftest import MakeSnapshot, TrainedSample
+from tests.export.batch_mates import answers_beside
 from toolchain.corpus.reviews import Source, read_texts
 from toolchain.errors import CheckFailed, UsageError
 from toolchain.models.snapshot import Snapshot, load_snapshot
@@ -27,14 +27,9 @@ def test_padding_passes_the_state_bit_for_bit(
 ) -> None:
     """However long its batch mates: the arithmetic of a row is the same, and padding adds none."""
     model = text_model(make_snapshot(recipe, layers).classifier(), {}, classify)  # type: ignore[arg-type]
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    texts = ["It is boring.", "", "a lively film with honest music"]
-    results = []
-    for mate in ("x", "word " * 50, "word " * 700):
-        (answers,) = session.run(["probabilities"], {"text": np.array([*texts, mate], dtype=object)})
-        results.append(answers[: len(texts)])
+    results = answers_beside(
+        model, ["It is boring.", "", "a lively film with honest music"], ("x", "word " * 50, "word " * 700)
+    )
     assert np.array_equal(results[0], results[1])
     assert np.array_equal(results[0], results[2])
 

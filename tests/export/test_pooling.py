@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from export.onnx_graph import Classify, classify_standard, text_model
 from export.rounding import logit_sizes
 from export.spec import Cell, Classifier, InvalidClassifier, Pool, Specification
 from export.text import LINE_BREAK, PADDING_ID, UNKNOWN_ID, Tokenizer, encode, lookup_table
+from tests.export.batch_mates import answers_beside
 from toolchain.models.classifiers import PooledGRU, build_model, pooled_states
 from toolchain.models.snapshot import Snapshot, load_snapshot, save_snapshot
 from toolchain.release.release import export_snapshot
@@ -129,14 +129,7 @@ def test_a_largest_state_may_be_negative(tmp_path: Path) -> None:
 def test_padding_leaves_no_trace_in_the_pools(cell: Cell, layers: int, classify: Classify) -> None:
     """However long its batch mates: the arithmetic of a row is the same, bit for bit."""
     model = text_model(_classifier(_specification(cell, layers)), {}, classify)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    texts = ["w1 w2.", "", "w3 w4 w5 w6 w7"]
-    results = []
-    for mate in ("w8", "w8 " * 20, "w8 " * 90):
-        (answers,) = session.run(["probabilities"], {"text": np.array([*texts, mate], dtype=object)})
-        results.append(answers[: len(texts)])
+    results = answers_beside(model, ["w1 w2.", "", "w3 w4 w5 w6 w7"], ("w8", "w8 " * 20, "w8 " * 90))
     assert np.array_equal(results[0], results[1])
     assert np.array_equal(results[0], results[2])
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -92,6 +92,17 @@ class Reviews:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def at(self, rows: Sequence[int]) -> "Reviews":
+        """Those of these numbers, in this order; nothing of them is skipped."""
+        return replace(
+            self,
+            texts=[self.texts[row] for row in rows],
+            labels=[self.labels[row] for row in rows],
+            skipped=[],
+            origins=[self.origins[row] for row in rows],
+            groups=[self.groups[row] for row in rows],
+        )
 
     def add(self, text: str, label: str, origin: str, group: str | None) -> None:
         """Take a review, under the label that the map makes of its own."""

@@ -1,10 +1,9 @@
 """Cross-validation: every review is tested on once, by a model that was trained alike on all other folds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
 
 from toolchain.corpus.corpus import load_corpus
 from toolchain.corpus.reviews import Reviews, Source
@@ -13,8 +12,6 @@ from toolchain.measures.standing import Folds, Standing
 from toolchain.training.automatic import Plan
 from toolchain.training.loops import Settings, fit
 from toolchain.training.machine import Progress
-
-T = TypeVar("T")
 
 
 def cross_validate(
@@ -32,13 +29,24 @@ def cross_validate(
     """
     standings = []
     for number, (others, own) in enumerate(split_folds(plan.reviews, count, settings.seed), 1):
-        words = plan.start.vocabulary if plan.start else ()
-        corpus = load_corpus(replace(source, test=None), plan.recipe, settings.seed, (others, own), words)
-        with TemporaryDirectory() as folder:
-            metrics = fit(corpus, plan.recipe, settings, Path(folder), progress=progress, start=plan.start)
-        standings.append(Standing.from_json(metrics["standing"]))
+        standings.append(train_and_test(plan, replace(source, test=None), settings, (others, own), progress))
         on_fold(number, standings[-1])
     return Folds.of(standings)
+
+
+def train_and_test(
+    plan: Plan,
+    source: Source,
+    settings: Settings,
+    parts: tuple[Reviews, Reviews],
+    progress: Progress = lambda batches, title: batches,
+) -> Standing:
+    """Train by `plan` and `settings` on the first part, test on the second, and keep no snapshot."""
+    words = plan.start.vocabulary if plan.start else ()
+    corpus = load_corpus(source, plan.recipe, settings.seed, parts, words)
+    with TemporaryDirectory() as folder:
+        metrics = fit(corpus, plan.recipe, settings, Path(folder), progress=progress, start=plan.start)
+    return Standing.from_json(metrics["standing"])
 
 
 def split_folds(reviews: Reviews, count: int, seed: int) -> list[tuple[Reviews, Reviews]]:
@@ -54,18 +62,4 @@ def split_folds(reviews: Reviews, count: int, seed: int) -> list[tuple[Reviews, 
         folds = grouped.split(reviews.texts, reviews.labels, groups)
     else:
         folds = StratifiedKFold(count, shuffle=True, random_state=seed).split(reviews.texts, reviews.labels)
-    return [(_chosen(reviews, others), _chosen(reviews, own)) for others, own in folds]
-
-
-def _chosen(reviews: Reviews, rows: Sequence[int]) -> Reviews:
-    def of(column: Sequence[T]) -> list[T]:
-        return [column[row] for row in rows]
-
-    return replace(
-        reviews,
-        texts=of(reviews.texts),
-        labels=of(reviews.labels),
-        origins=of(reviews.origins),
-        groups=of(reviews.groups),
-        skipped=[],
-    )
+    return [(reviews.at(others), reviews.at(own)) for others, own in folds]
