@@ -66,6 +66,7 @@ def test_standard_input_without_a_text_is_refused(
         ("café\n".encode("latin-1"), ("--encoding", "latin-1")),
         (gzip.compress("café\n".encode()), ()),
     ],
+    ids=["UTF-16", "Latin-1", "gzip"],  # gzip's bytes hold the time: no name for a test that two processes collect
 )
 def test_standard_input_may_be_packed_or_in_another_encoding(
     run: Run, monkeypatch: pytest.MonkeyPatch, sent: bytes, options: tuple[str, ...]
