@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import onnxruntime
 
 _SUFFIX = "ExecutionProvider"
+INSTALL_CUDA = "for an NVIDIA GPU: pip uninstall onnxruntime, then pip install 'toolchain[gpu]'"
+"""The two builds of ONNX Runtime are one module: side by side they overwrite each other."""
+
 _TF32_OFF = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 
 _MEMORY_PATTERN_RIGHT = (1, 19, 2)
@@ -61,7 +64,7 @@ def require_provider(name: str) -> None:
     """Raise `RuntimeUnavailable` where the provider `name` is not installed, with what to install."""
     installed = installed_providers()
     if name != "auto" and name not in installed:
-        way_out = "; for an NVIDIA GPU: pip install 'toolchain[gpu]'" if name == "cuda" else ""
+        way_out = f"; {INSTALL_CUDA}" if name == "cuda" else ""
         raise RuntimeUnavailable(
             f"the provider {name!r} is not installed; expected auto, {', '.join(installed)}{way_out}"
         )

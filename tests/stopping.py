@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from toolchain.scoring.job import Interrupted, Options, Standing, score_file
+from toolchain.scoring.job import Interrupted, JobProgress, Options, score_file
 from toolchain.scoring.scorer import Scorer
 
 
@@ -12,9 +12,9 @@ def stop_after(rows: int, scorer: Scorer, source: Path, output: Path | str, opti
     """Score until so many rows stand in finished windows, those of an interrupted run included; what it then says."""
     finished = 0
 
-    def hear(standing: Standing) -> None:
+    def hear(reached: JobProgress) -> None:
         nonlocal finished
-        finished = standing.finished
+        finished = reached.finished
 
     with pytest.raises(Interrupted) as stopped:
         score_file(scorer, str(source), str(output), options or Options(), hear, lambda: finished >= rows)

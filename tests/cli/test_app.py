@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 import torch
 
+from export.sessions import INSTALL_CUDA
 from toolchain.cli.app import app
 from toolchain.models.snapshot import FILE, Snapshot
 from toolchain.scoring.default import BOX
@@ -139,6 +140,27 @@ def test_options_are_converted_as_typer_does(run: Run, bundle: Path, reviews: Pa
     assert json.loads(ended.stdout)[0]["rows"] == 1
     for option, value in (("--limit", "one"), ("--limit", "0"), ("--quoting", "all")):
         assert option in error_line(run("score", reviews, "--bundle", bundle, option, value))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "two.csv"], "'two.csv' needs its option: toolchain train --data two.csv"),
+        (["export", "snapshot"], "'snapshot' needs its option: toolchain export --snapshot snapshot"),
+        (["verify", "bundle", "snapshot"], "'snapshot' needs its option: toolchain verify --snapshot snapshot"),
+        (["train", "--data", "a", "b"], "'b' is one too many; train takes only options; see toolchain train --help"),
+        (["report", "a", "b"], "'b' is one too many; report takes FILE; see toolchain report --help"),
+        (["scor", "a"], "no such command 'scor'. Did you mean 'score', 'doctor'? See toolchain --help"),
+        (["score", "a", "--output", "b"], "no such option: --output. Did you mean --out? See toolchain score --help"),
+        (["train", "--bundle", "a"], "no such option: --bundle; see toolchain train --help"),
+    ],
+)
+def test_wrong_use_ends_in_what_to_type(run: Run, arguments: list[str], said: str) -> None:
+    assert error_line(run(*arguments)) == f"error: {said}"
+
+
+def test_help_is_help_whatever_stands_beside_it(run: Run) -> None:
+    assert run("export", "snapshot", "--help").stdout == run("export", "--help").stdout
 
 
 # --- input files -----------------------------------------------------------------------------------------------------
@@ -315,7 +337,7 @@ def test_cuda_that_is_not_installed_comes_with_what_to_install(
 ) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: PLAIN_PROVIDERS)
     line = error_line(run("score", reviews, "--bundle", BOX, "--provider", "cuda"))
-    assert "'cuda' is not installed; expected auto, cpu; for an NVIDIA GPU: pip install 'toolchain[gpu]'" in line
+    assert f"'cuda' is not installed; expected auto, cpu; {INSTALL_CUDA}" in line
 
 
 def test_a_snapshot_given_as_a_bundle_is_named(run: Run, reviews: Path, snapshot_folder: Path) -> None:
@@ -478,4 +500,5 @@ def test_ray_without_pyarrow_is_one_line(run: Run, tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "in.csv").write_text("text\nfine\n", encoding="utf-8")
     line = error_line(run("score", tmp_path / "in.csv", "--engine", "ray"))
-    assert line == "error: pyarrow is not installed; install it: pip install 'toolchain[ray]'"
+    said = "pyarrow, which is not installed; install all it needs: pip install 'toolchain[ray]'"
+    assert line == f"error: score --engine ray needs {said}"

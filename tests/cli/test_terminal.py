@@ -21,7 +21,7 @@ from typer.main import get_command
 from toolchain.cli import progress, terminal
 from toolchain.cli.app import app
 from toolchain.scoring.default import BOX
-from toolchain.scoring.job import Standing
+from toolchain.scoring.job import JobProgress
 
 ROOT = Path(__file__).parents[2]
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
@@ -252,8 +252,8 @@ def test_an_estimate_is_of_what_this_run_has_done(capsys: pytest.CaptureFixture[
     clock = iter([100.0, 100.0, 110.0, *[120.0] * 99])
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     shown = progress.Progress("in.csv")
-    shown.update_scoring(Standing(done=50, total=100, rows=5, finished=5, resumed=5, kept=""))
-    shown.update_scoring(Standing(done=60, total=100, rows=6, finished=5, resumed=5, kept=""))
+    shown.update_scoring(JobProgress(done=50, total=100, rows=5, finished=5, resumed=5, kept=""))
+    shown.update_scoring(JobProgress(done=60, total=100, rows=6, finished=5, resumed=5, kept=""))
     assert capsys.readouterr().err.splitlines() == [
         "in.csv: goes on after 5 rows of an interrupted run",
         "in.csv: 50%, 5 rows, 0 s",

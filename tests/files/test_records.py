@@ -16,7 +16,7 @@ from toolchain.errors import UsageError
 from toolchain.files.csv_records import CsvReader
 from toolchain.files.dialect import Dialect
 from toolchain.files.json_records import JsonlReader
-from toolchain.files.records import Record, find_column
+from toolchain.files.records import Record, find_column, find_text_column
 from toolchain.files.tables import ReadOptions, open_table
 
 COLUMNS = ("id", "text", "label")
@@ -296,6 +296,50 @@ def test_the_text_column_is_found_by_its_usual_names_whatever_their_case() -> No
         find_column(reader, "nope", ("text",), "--text-column NAME")
     with pytest.raises(UsageError, match=r"its columns: id, Body,  Review \. Name it: --text-column NAME"):
         find_column(reader, None, ("text",), "--text-column NAME")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"I loved it,pos\nI hated it,neg\n",
+        b"I loved it,5 stars\nI hated it,1 star\nIt was great,5 stars\n",
+        b"I loved it!,x\nI hated it!,y\n",
+        b"1,Great\n2,Awful\n",
+        b"One of the best films of the year,x\nAwful,y\n",
+    ],
+    ids=["a common label", "a label of a later row", "a sentence", "a number", "a long text"],
+)
+def test_a_file_whose_first_line_looks_like_a_row_is_offered_to_be_read_without_a_header(
+    tmp_path: Path, data: bytes
+) -> None:
+    (tmp_path / "reviews.csv").write_bytes(data)
+    with ExitStack() as stack:
+        reader = open_table(str(tmp_path / "reviews.csv"), ReadOptions(), stack).reader
+    with pytest.raises(UsageError, match=r"line 1 is a row and not a header: --no-header --text-column NUMBER"):
+        find_text_column(reader, None)
+    column, note = find_text_column(reader, "2")
+    assert column == reader.columns[1]
+    assert note == "line 1 was read as the header and looks like a row; if it is one: --no-header"
+    assert find_text_column(reader, reader.columns[1])[1] is None  # whoever knows its name has seen it
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"Customer Review Words,stars\nI loved it,5\n",
+        b"words,positive,negative\nI loved it,0.9,0.1\n",
+        b",words,\n1,I loved it,\n",
+        b"words,Resp. No.\nI loved it,1\n",
+    ],
+    ids=["three words", "a score a label", "no name", "a short form"],
+)
+def test_a_header_of_unusual_names_is_no_row(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "reviews.csv").write_bytes(data)
+    with ExitStack() as stack:
+        reader = open_table(str(tmp_path / "reviews.csv"), ReadOptions(), stack).reader
+    with pytest.raises(UsageError, match=r"Name it: --text-column NAME$"):
+        find_text_column(reader, None)
+    assert find_text_column(reader, "2")[1] is None
 
 
 # --- bytes and places ------------------------------------------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -128,9 +130,26 @@ def test_without_a_runtime_score_says_which_extra_to_install(onnx_bundle: Path, 
     assert done.stderr.count("\n") == 1
 
 
+def test_pip_adds_to_an_installed_toolchain_what_a_hint_names() -> None:
+    """No index has to know the name: it is not published."""
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--no-deps", "toolchain[report]"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert "Requirement already satisfied: toolchain[report]" in done.stdout, done.stderr
+
+
+def test_every_extra_that_a_hint_names_is_one() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    sources = [
+        path.read_text(encoding="utf-8") for name in ("toolchain", "export") for path in (ROOT / name).rglob("*.py")
+    ]
+    named = {extra for source in sources for extra in re.findall(r"toolchain\[([a-z]+)\]", source)}
+    assert {"cpu", "gpu", "train"} <= named <= set(extras)
+
+
 def test_without_torch_train_says_which_extra_to_install() -> None:
     done = run(
         "import sys\nsys.modules['torch'] = None\nfrom toolchain.cli.app import app\napp(['train', '--data', 'sample'])"
     )
     assert done.returncode == 2
-    assert "torch is not installed; install it: pip install 'toolchain[train]'" in done.stderr
+    said = "torch, which is not installed; install all it needs: pip install 'toolchain[train]'"
+    assert done.stderr == f"error: train needs {said}\n"

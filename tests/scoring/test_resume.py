@@ -25,7 +25,7 @@ from toolchain.cli.app import app
 from toolchain.corpus.reviews import read_reviews
 from toolchain.errors import UsageError
 from toolchain.files.outputs import record_path
-from toolchain.scoring.job import Interrupted, Options, Standing, Summary, score_file
+from toolchain.scoring.job import Interrupted, JobProgress, Options, Summary, score_file
 from toolchain.scoring.journal import JOURNAL
 from toolchain.scoring.scorer import Scorer, Scores
 
@@ -252,7 +252,7 @@ def test_a_stop_waits_for_batches_and_not_for_windows(
 ) -> None:
     monkeypatch.setattr(toolchain.scoring.job, "WINDOW_ROWS", 500)
     source, output = write_rows(tmp_path / "in.csv", texts, 1000), tmp_path / "out.csv"
-    seen: list[Standing] = []
+    seen: list[JobProgress] = []
     scorer = OneBatch(bundle, "cpu", threads=1)
     with scorer:
         # 10 of each window are rejected, which is known at once.
@@ -266,7 +266,7 @@ def test_a_stop_waits_for_batches_and_not_for_windows(
 
 
 def test_a_resumed_run_begins_its_bar_where_it_goes_on(unfinished: Unfinished) -> None:
-    seen: list[Standing] = []
+    seen: list[JobProgress] = []
     with Scorer(unfinished.bundle, "cpu") as scorer:
         score_file(scorer, str(unfinished.source), str(unfinished.output), Options(), seen.append)
     size = unfinished.source.stat().st_size

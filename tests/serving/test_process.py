@@ -222,4 +222,6 @@ def test_without_its_extra_it_says_what_to_install(module: str) -> None:
     code = f"import sys; sys.modules[{module!r}] = None; from toolchain.cli.app import app; app(['serve'])"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == f"error: {module} is not installed; install it: pip install 'toolchain[serve]'\n"
+    assert done.stderr == (
+        f"error: serve needs {module}, which is not installed; install all it needs: pip install 'toolchain[serve]'\n"
+    )

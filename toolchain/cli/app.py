@@ -38,6 +38,14 @@ _EXTRAS = dict.fromkeys(("torch", "torchtext", "onnx", "matplotlib", "gensim", "
 }
 """A module that may not be installed -> the extra that brings it."""
 
+_JOBS = {
+    ("evaluate", "train"): "evaluate --snapshot",
+    ("score", "ray"): "score --engine ray",
+    ("train", "tensorboard"): "train --tensorboard",
+    ("verify", "train"): "verify --snapshot",
+}
+"""A command and an extra -> what of the command needs it, where that is not all of it."""
+
 
 class _Commands(Mapping[str, Any]):
     """The commands by name. A module is loaded with the first use of its command, and a run uses one of them."""
@@ -93,8 +101,8 @@ def _main(
     be_quiet(False)  # which an earlier command in this process may have been
 
 
-def _one_line_an_error(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, whose errors become one line on stderr and an exit status."""
+def _one_line_an_error(command: Callable[..., None], name: str) -> Callable[..., None]:
+    """The command `name`, whose errors become one line on stderr and an exit status."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -109,7 +117,10 @@ def _one_line_an_error(command: Callable[..., None]) -> Callable[..., None]:
             extra = _EXTRAS.get((error.name or "").split(".")[0])
             if _debug or extra is None:
                 raise
-            fail(f"{error.name} is not installed; install it: pip install 'toolchain[{extra}]'")
+            fail(
+                f"{_JOBS.get((name, extra), name)} needs {error.name}, which is not installed; install all it needs: "
+                f"pip install 'toolchain[{extra}]'"
+            )
             raise typer.Exit(2) from None
         except OSError as error:
             if _debug or isinstance(error, BrokenPipeError):
@@ -130,5 +141,5 @@ def _command(name: str) -> Any:
     python_name = "import_" if name == "import" else name
     function = getattr(importlib.import_module(f"toolchain.cli.{python_name}"), python_name)
     alone = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
-    alone.command(name=name, cls=Command, help=paragraphs(function.__doc__ or ""))(_one_line_an_error(function))
+    alone.command(name=name, cls=Command, help=paragraphs(function.__doc__ or ""))(_one_line_an_error(function, name))
     return typer.main.get_command(alone)

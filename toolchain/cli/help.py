@@ -12,8 +12,10 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from toolchain.cli.terminal import fail
+from toolchain.errors import quoted
 
 _WIDEST, _NAMES = 110, 30  # columns of the help, and of the names of options in it
+_ALIKE = 0.7  # so near a name is one misspelt: --texct-column, and not --unlabelled for --bundle
 _PLAINLY = {"greater than or equal to": "at least", "less than or equal to": "at most"}
 _WrongUse: Any = typer.BadParameter.__base__  # Click's UsageError: Typer has a copy of Click without a public name
 
@@ -128,7 +130,26 @@ def _value(parameter: Any, shown: str = "") -> str:
 
 
 class Command(_PlainHelp, TyperCommand):
-    """A command whose help is plain text."""
+    """A command whose help is plain text, and that says where a value without its option belongs."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The values of the options. Raises `_WrongUse` on a value too many, with what to type where that is plain."""
+        values, left, _ = self.make_parser(ctx).parse_args(list(args))
+        if left and not ctx.resilient_parsing and not values.get("help"):
+            option = self._subject()
+            if option is None or values.get(option.name):
+                takes = " ".join(self.collect_usage_pieces(ctx)[1:]) or "only options"
+                ctx.fail(f"{quoted(left[0])!r} is one too many; {self.name} takes {takes}")
+            raise _WrongUse(
+                f"{quoted(left[0])!r} needs its option: {ctx.command_path} {option.opts[0]} {quoted(left[0])}"
+            )
+        arguments: list[str] = super().parse_args(ctx, args)
+        return arguments
+
+    def _subject(self) -> Any:
+        """The option that names what the command works on: the first in its help, unless that is its output."""
+        first = getattr(self.callback, "shown_first", ("out",))[0]
+        return next((each for each in self.params if each.name == first != "out"), None)
 
 
 class _AsItIs:
@@ -182,8 +203,9 @@ class Group(_PlainHelp, TyperGroup):
             if message.startswith("Usage:"):  # of `toolchain` alone it is the help
                 typer.echo(message, err=True)
             else:
-                where = "" if error.ctx is None else f"; see {error.ctx.command_path} --help"
-                fail(_wrong_use(error, message).rstrip(".") + where)
+                said = _wrong_use(error, message).rstrip(".")
+                see = "" if error.ctx is None else f"see {error.ctx.command_path} --help"
+                fail(f"{said} S{see[1:]}" if said.endswith("?") else f"{said}; {see}".removesuffix("; "))
             sys.exit(error.exit_code)
         except typer.Abort:
             fail("aborted")
@@ -191,11 +213,20 @@ class Group(_PlainHelp, TyperGroup):
         sys.exit(status if isinstance(status, int) else 0)
 
 
+def _nearest(name: str, options: Sequence[str] | None) -> str | None:
+    """The option that `name` was probably meant to be, if any."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, options or (), 1, _ALIKE)), None)
+
+
 def _wrong_use(error: Any, message: str) -> str:
     """An error that Click found, in the way of our own: first what it is about."""
     parameter = getattr(error, "param", None)
     if parameter is None:
-        return message[:1].lower() + message[1:]
+        said = message.partition(" (Possible options: ")[0]
+        near = _nearest(error.option_name, error.possibilities) if hasattr(error, "possibilities") else None
+        return said[:1].lower() + said[1:] + (f". Did you mean {near}?" if near else "")
     option = parameter.param_type_name == "option"
     name = max(parameter.opts, key=len) if option else _value(parameter)
     if not error.message:

@@ -11,7 +11,7 @@ from toolchain.cli.terminal import escape, is_quiet, say
 
 if TYPE_CHECKING:
     from toolchain.cli.bar import Bar
-    from toolchain.scoring.job import Standing
+    from toolchain.scoring.job import JobProgress
 
 PROGRESS_SECONDS = 30.0
 """How often a long pass says how far it is where no bar can be drawn: in a log or a pipe."""
@@ -78,11 +78,11 @@ class Progress:
                 facts.append(f"about {left:.0f} s left")
             say(f"{escape(self._title)}: {', '.join(facts)}")
 
-    def update_scoring(self, standing: "Standing") -> None:
+    def update_scoring(self, reached: "JobProgress") -> None:
         """The same for `score_file`. The bar of a resumed run begins where it goes on, which is said."""
-        if self._begun is None and standing.resumed:
-            say(f"{escape(self._title)}: goes on after {standing.resumed:,} rows of an interrupted run")
-        self.update(standing.done, standing.total, f"{standing.rows:,} rows")
+        if self._begun is None and reached.resumed:
+            say(f"{escape(self._title)}: goes on after {reached.resumed:,} rows of an interrupted run")
+        self.update(reached.done, reached.total, f"{reached.rows:,} rows")
 
     def update_files(self, done: float, total: float, rows: int) -> None:
         """The same for several files at once: files done, with fractions, and rows."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from toolchain.cli import options
-from toolchain.cli.terminal import escape, excerpt, fail, interrupted, print_json, say
+from toolchain.cli.terminal import escape, excerpt, fail, interrupted, print_json, say, tell
 from toolchain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from toolchain.scoring.job import Options
     from toolchain.scoring.ray.engine import Cluster, Model
     from toolchain.scoring.scorer import Scorer
+
+_LONG_RUN = 30.0
+"""Seconds after which a run ends with what might have made it shorter."""
 
 
 @options.reads_rows
@@ -270,6 +273,11 @@ def score(
             _preview(files, scorer, wanted, str(chosen), as_json)
             return
         outcomes = _score_here(files, scorer, wanted)
+        if sum(outcome.summary.seconds for outcome in outcomes) > _LONG_RUN:
+            from toolchain.scoring.faster import faster_ways
+
+            for way in faster_ways(scorer, provider, inputs[0]):
+                tell(way)
     _finish_scoring(outcomes, as_json, summary_file)
 
 
@@ -310,7 +318,7 @@ def _score_here(files: Sequence[tuple[str, str]], scorer: "Scorer", options: "Op
     from toolchain.cli.progress import Progress
     from toolchain.cli.stopping import StopSignals
     from toolchain.scoring.batch import score_input
-    from toolchain.scoring.job import Interrupted, Standing
+    from toolchain.scoring.job import Interrupted, JobProgress
 
     stop = StopSignals()
     outcomes = []
@@ -319,11 +327,11 @@ def _score_here(files: Sequence[tuple[str, str]], scorer: "Scorer", options: "Op
             try:
                 with Progress(source) as shown:
 
-                    def tell(standing: Standing, shown: Progress = shown) -> None:
-                        stop.kept = standing.kept
-                        shown.update_scoring(standing)
+                    def hear(reached: JobProgress, shown: Progress = shown) -> None:
+                        stop.kept = reached.kept
+                        shown.update_scoring(reached)
 
-                    outcome = score_input(scorer, source, output, options, tell, stop.requested)
+                    outcome = score_input(scorer, source, output, options, hear, stop.requested)
             except Interrupted as error:
                 interrupted(str(error))
                 raise typer.Exit(128 + stop.number) from None

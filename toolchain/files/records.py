@@ -17,6 +17,7 @@ from toolchain.files.lines import KEPT_OF_OVERLONG, Line
 
 TEXT_COLUMNS = ("text", "review", "content", "body", "comment", "message", "sentence", "document", "review_text")
 LABEL_COLUMNS = ("label", "sentiment", "class", "category", "target", "polarity")
+_COMMON_LABELS = {"pos", "neg", "positive", "negative", "neutral", "good", "bad", "spam", "ham", "true", "false"}
 MAX_ROW_BYTES = 16 * 2**20
 
 BOM = b"\xef\xbb\xbf"
@@ -206,7 +207,9 @@ def find_text_column(reader: Reader, wanted: str | None, option: str = "--text-c
     A column that was found by its name and holds only numbers gives way to one that holds text.
     """
     if wanted is not None:
-        return find_column(reader, wanted, TEXT_COLUMNS, option), None
+        column = find_column(reader, wanted, TEXT_COLUMNS, option)
+        doubt = "line 1 was read as the header and looks like a row; if it is one: --no-header"
+        return column, doubt if not reader.holds(wanted) and _begins_with_a_row(reader) else None
     if len(reader.columns) == 1 and not reader.has_header:
         return reader.columns[0], None
     candidates = _with_usual_names(reader, TEXT_COLUMNS)
@@ -255,14 +258,24 @@ def _none_is_named(reader: Reader, usual: Sequence[str], columns: str, option: s
             f"1: {option.split()[0]} NUMBER"
         )
     message = f"{reader.name}: no column named like {', '.join(usual[:4])}; {columns}. Name it: {option}"
-    if reader.format == "csv" and any(_is_value(name) for name in reader.columns):
+    if _begins_with_a_row(reader):
         message += f"; or, if line 1 is a row and not a header: --no-header {option.split()[0]} NUMBER"
     return message
 
 
-def _is_value(name: str) -> bool:
-    """Whether the name of a column looks rather like what a row holds."""
-    return is_number(name) or len(name.split()) > 3 or len(name) > 40
+def _begins_with_a_row(reader: Reader) -> bool:
+    """Whether the header of a CSV file looks rather like a row."""
+    return reader.format == "csv" and reader.has_header and any(_is_value(reader, name) for name in reader.columns)
+
+
+def _is_value(reader: Reader, name: str) -> bool:
+    """Whether the name of a column looks rather like what a row holds: long, a number or a sentence; a common label
+    over words, or what stands in the rows too."""
+    bare, words = name.strip(), len(name.split())
+    if is_number(bare) or words > 3 or len(bare) > 40 or (words == 3 and bare[-1] in ".!"):
+        return True
+    values = reader.sample(name)
+    return bool(bare) and (bare in values or (bare.lower() in _COMMON_LABELS and _holds_words(values)))
 
 
 def is_number(value: Any) -> bool:
@@ -274,6 +287,11 @@ def is_number(value: Any) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _holds_words(values: Sequence[Any]) -> bool:
+    """Whether some value is a word or more: one that holds letters and is no number."""
+    return any(isinstance(value, str) and value.strip().isalpha() for value in values)
 
 
 def _only_numbers(values: Sequence[Any]) -> bool:

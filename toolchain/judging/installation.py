@@ -4,7 +4,7 @@ import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from export.sessions import PROBE, RuntimeUnavailable, cores, installed_providers, open_session
+from export.sessions import INSTALL_CUDA, PROBE, RuntimeUnavailable, cores, installed_providers, open_session
 from toolchain import __version__
 
 _EXTRAS = {
@@ -59,7 +59,7 @@ def examine() -> list[Finding]:
         except RuntimeUnavailable as error:
             findings.append(Finding(f"provider {name}", str(error), False))
     if names and "cuda" not in names:
-        findings.append(Finding("provider cuda", "not installed; for an NVIDIA GPU: pip install 'toolchain[gpu]'"))
+        findings.append(Finding("provider cuda", f"not installed; {INSTALL_CUDA}"))
     return findings
 
 

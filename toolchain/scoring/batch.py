@@ -7,7 +7,7 @@ from typing import ParamSpec, TypeVar
 
 from toolchain.errors import CheckFailed, UsageError
 from toolchain.files.outputs import writing
-from toolchain.scoring.job import Progress, Summary, score_file
+from toolchain.scoring.job import OnProgress, Summary, score_file
 from toolchain.scoring.scorer import Scorer
 from toolchain.scoring.windows import Options
 
@@ -69,7 +69,7 @@ def score_input(
     source: str,
     output: str,
     options: Options,
-    progress: Progress = lambda standing: None,
+    progress: OnProgress = lambda reached: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """`score_file`, and the checks on what it did; only `Interrupted` is raised."""

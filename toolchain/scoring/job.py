@@ -103,7 +103,7 @@ class Preview:
 
 
 @dataclass(frozen=True)
-class Standing:
+class JobProgress:
     """How far a run is: `done` of `total` bytes (of Parquet rows; None where that is not known), and the `rows` that
     are answered. Both count what is under way; `finished` are the rows of finished windows, `resumed` of them from an
     interrupted run. `kept` says in words what a stop now would leave.
@@ -117,7 +117,7 @@ class Standing:
     kept: str
 
 
-Progress = Callable[[Standing], None]
+OnProgress = Callable[[JobProgress], None]
 """Called several times a second."""
 
 
@@ -126,7 +126,7 @@ def score_file(
     source: str,
     output: str,
     options: Options,
-    progress: Progress = lambda standing: None,
+    progress: OnProgress = lambda reached: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Summary:
     """Score a CSV, JSONL or Parquet file, or standard input (`-`), into `output` (`-` is standard output).
@@ -183,7 +183,7 @@ def score_file(
                 rows_done += answered
                 begun = end
             kept = _what_was_kept(summary, resumable)
-            progress(Standing(done, table.size, rows_done, summary.rows, summary.resumed, kept))
+            progress(JobProgress(done, table.size, rows_done, summary.rows, summary.resumed, kept))
             if stopping():
                 for window in under_way:
                     window.pending.cancel()

@@ -222,7 +222,12 @@ class Scorer:
             if not on_cpu:
                 raise UsageError(f"--precision int8 is for the cpu provider, not {self.provider}")
             if INT8 not in self.bundle.files:
-                raise UsageError(f"{self.bundle.folder}: holds no {INT8}; make it: toolchain export --precision int8")
+                folder = self.bundle.folder
+                whose, weights = ("the model in the box", "box") if folder == BOX else (folder, folder)
+                raise UsageError(
+                    f"{whose}: has no int8 form; leave --precision out, or export one: toolchain export "
+                    f"--snapshot {weights} --precision int8 --out FOLDER"
+                )
             return INT8
         if precision != "fp32":
             raise UsageError(f"--precision {precision}: expected fp32 or int8")

@@ -44,7 +44,7 @@ def test_options_that_do_not_go_together(arguments: list[str], message: str, sou
 def test_without_ray_it_says_what_to_install(source: Path) -> None:
     ended = score(source, "--engine", "ray", before="sys.modules['ray'] = None")
     assert ended.returncode == 2
-    assert "ray is not installed; install it: pip install 'toolchain[ray]'" in ended.stderr
+    assert "ray, which is not installed; install all it needs: pip install 'toolchain[ray]'" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
