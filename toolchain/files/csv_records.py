@@ -279,81 +279,69 @@ class CsvReader(Reader):
     def _broken(self, lines: list[Line]) -> int:
         """How many lines go with the broken first one, behind which its quote may be open. More are read where needed.
 
-        The first quote behind it tells, as a rule: one that opens a field, and has its end, stands in a row of its own;
-        one that closes a field belongs to the broken record.
+        A line with a quote begins outside of quotes or inside: as that tells which reads on further. Where both read
+        equally far, the line and those before it are not certain, and the next one is asked.
         """
         if not any(b'"' in line.data for line in lines[1:]) and len(lines) > 1:
             return 1  # to the end of the file, or of the limit for a row, nothing closes that quote
         uncertain, size, place = 1, 0, 1
-        while place < _SEARCHED_LINES and size < _SEARCHED_BYTES:
-            if place == len(lines):
-                if (more := self._next_line()) is None:
-                    break
-                lines.append(more)
-            line = lines[place]
-            place += 1
-            size += line.size
-            # A quote that ends a line closes a field, or opens one whose text begins with a line break.
-            if self._may_open(line) and self._begins_row(lines, place - 1) and not self._begins_row(lines, place):
-                return 1
-            match self._side(line):
-                case "outside":
+        while place < _SEARCHED_LINES and size < _SEARCHED_BYTES and self._reaches(lines, place):
+            size += lines[place].size
+            if b'"' in lines[place].data:
+                width, end = self._reading(lines, place)
+                outside = 0 if width != len(self.columns) else 1 + self._leads_on(lines, end)
+                width, end = self._reading(lines, place, '"')
+                inside = 0 if width is None else 1 + self._leads_on(lines, end)
+                if outside > inside or (outside == inside == 0 and self._opens_field(lines[place])):
                     return 1
-                case "inside":
-                    return place
-                case "unknown":
-                    uncertain = place
+                if inside > outside:
+                    return end
+                uncertain = end
+            place += 1
         return uncertain
 
-    def _may_open(self, line: Line) -> bool:
-        """Whether the one quote of a line is its end, and stands where a field begins."""
-        text = line.data.decode("utf-8", DECODING).rstrip("\r\n")
-        return text.count('"') == 1 and (text == '"' or text.endswith(self.delimiter + '"'))
+    def _reaches(self, lines: list[Line], place: int) -> bool:
+        """Whether there is a line at `place`. One more is read where needed."""
+        if place == len(lines) and (more := self._next_line()) is not None:
+            lines.append(more)
+        return place < len(lines)
 
-    def _begins_row(self, lines: list[Line], place: int) -> bool:
-        """Whether a whole row begins at `lines[place]`, with an end to each of its quotes. More lines are read where
-        needed."""
-        quotes = 0
+    def _reading(self, lines: list[Line], place: int, before: str = "") -> tuple[int | None, int]:
+        """How many fields the record has that begins at `lines[place]`, with `before` ahead of it, and the place behind
+        it. None, and the next place, where one of its quotes has no end."""
+        quotes, at = before.count('"'), place
 
         def feed() -> Iterator[str]:
-            nonlocal quotes
+            nonlocal quotes, at
             size = 0
-            for at in range(place, place + _SEARCHED_LINES):
-                if at == len(lines):
-                    if (more := self._next_line()) is None:
-                        return
-                    lines.append(more)
+            while at < place + _SEARCHED_LINES and self._reaches(lines, at):
                 size += lines[at].size
                 if size > _SEARCHED_BYTES:
                     return
-                quotes += lines[at].data.count(b'"')
-                yield lines[at].data.decode("utf-8", DECODING)
+                text = lines[at].data.decode("utf-8", DECODING)
+                quotes += (re.sub(r"\\.", "", text) if self.backslashes else text).count('"')
+                at += 1
+                yield before + text if at == place + 1 else text
 
         try:
-            return len(next(self.dialect.rows(feed()), [])) == len(self.columns) and quotes % 2 == 0
+            fields = next(self.dialect.rows(feed()), [])
         except csv.Error:
-            return False
+            return None, place + 1
+        return (len(fields), at) if quotes % 2 == 0 else (None, place + 1)
 
-    def _side(self, line: Line) -> str:
-        """What the first quote of a line tells of the line's beginning: whether it is `outside` of quotes, `inside`, or
-        `unknown`; empty without a quote."""
-        text = line.data.decode("utf-8", DECODING).rstrip("\r\n")
-        if self.dialect.escape == "backslash":
-            text = re.sub(r"\\.", "  ", text)
-        if (place := text.find('"')) < 0:
-            return ""
-        closes = text[place + 1 : place + 2] in ("", self.delimiter)
-        if place and text[place - 1] != self.delimiter:
-            return "inside" if closes else "unknown"
-        if closes:
-            return "inside" if place == 0 else "unknown"
-        if text.count('"') == 1:
-            return "outside"
-        try:
-            fields = next(self.dialect.rows(iter([text])), [])
-        except csv.Error:
-            return "outside" if text.count('"') % 2 else "unknown"
-        return "outside" if len(fields) == len(self.columns) else "unknown"
+    def _leads_on(self, lines: list[Line], place: int) -> bool:
+        """Whether a whole row begins at `lines[place]`, or behind empty lines there; or nothing does."""
+        for at in range(place, place + _SEARCHED_LINES):
+            if not self._reaches(lines, at):
+                return True
+            if lines[at].data.strip(b"\r\n"):
+                return self._reading(lines, at)[0] == len(self.columns)
+        return False
+
+    def _opens_field(self, line: Line) -> bool:
+        """Whether the first quote of a line stands where a field begins, with text behind it."""
+        before, _, behind = line.data.decode("utf-8", DECODING).rstrip("\r\n").partition('"')
+        return before[-1:] in ("", self.delimiter) and behind[:1] not in ("", '"', self.delimiter)
 
     def _is_many_rows(self, lines: Sequence[bytes]) -> bool:
         """Whether what reads as one record is as many rows as it has lines, and quotes were plain characters there."""
