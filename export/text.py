@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
+
 UNKNOWN = "<unk>"
 PADDING = "<pad>"
 UNKNOWN_ID = 0
@@ -26,6 +28,7 @@ WORD = rf"[^{SPACE_CLASS}{MARK_CLASS}]+"
 ISOLATED = rf"{LINE_BREAK}|{WORD}(?:'{WORD})*|[{MARK_CLASS}]"
 
 _spaces = SPACES.encode()
+_line_break = LINE_BREAK.encode()
 _isolated = re.compile(ISOLATED.encode())
 _separators = re.compile(rf"(?:{LINE_BREAK}|[{SPACE_CLASS}{MARK_CLASS}])+".encode())
 _surrogates = re.compile("[\ud800-\udfff]")
@@ -33,6 +36,10 @@ _where_attached = re.compile(rf"[^{SPACE_CLASS}]+")
 _where_isolated = re.compile(ISOLATED)
 _where_dropped = re.compile(f"{LINE_BREAK}|{WORD}")
 _where_characters = re.compile(rf"[^{SPACE_CLASS}]")
+
+# What a byte is when tokens are counted: outside of them, part of a word, or a token by itself.
+_OUTSIDE, _IN_WORD, _TOKEN, _APOSTROPHE = range(4)
+_COUNTED_AT_ONCE = 1 << 17  # bytes: they stay near the processor
 
 Unit = Literal["words", "characters"]
 Punctuation = Literal["attached", "isolated", "dropped"]
@@ -107,6 +114,57 @@ class Tokenizer:
         else:
             found = (match for match in _where_dropped.finditer(text) if match[0] != LINE_BREAK)
         return [match.span() for match in found]
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens `tokenize` gives of each text, counted in the bytes of many texts at once."""
+        counts: list[int] = []
+        some: list[bytes] = []
+        size = 0
+        for text in texts:
+            some.append(clean(text).encode())
+            size += len(some[-1])
+            if size > _COUNTED_AT_ONCE:
+                counts += self._count_bytes(some)
+                some, size = [], 0
+        return counts + self._count_bytes(some)
+
+    def _count_bytes(self, texts: Sequence[bytes]) -> list[int]:
+        """The same of texts in UTF-8."""
+        if not texts:
+            return []
+        kinds = np.frombuffer(b" ".join([*texts, b""]).translate(self._kinds_of_bytes()), np.uint8)
+        in_word, tokens = kinds == _IN_WORD, kinds >= _TOKEN
+        if self.punctuation == "isolated":
+            inside = (kinds[1:-1] == _APOSTROPHE) & in_word[:-2] & in_word[2:]
+            in_word[1:-1] |= inside
+            tokens[1:-1] &= ~inside
+        tokens[1:] |= in_word[1:] & ~in_word[:-1]
+        tokens[0] |= in_word[0]
+        counts: list[int] = []
+        start = 0
+        for text in texts:
+            counts.append(int(np.count_nonzero(tokens[start : start + len(text)])))
+            start += len(text) + 1
+        if self.punctuation != "attached":
+            # Of a line break three marks and a word were counted, or the word alone; it is one token, or none.
+            too_many = 3 if self.punctuation == "isolated" else 1
+            lowered = (text.lower() for text in texts) if self.lowercase else texts
+            counts = [count - too_many * text.count(_line_break) for count, text in zip(counts, lowered, strict=True)]
+        return counts
+
+    def _kinds_of_bytes(self) -> bytes:
+        kinds = bytearray([_IN_WORD]) * 256
+        if self.unit == "characters":
+            kinds = bytearray([_TOKEN]) * 256
+            kinds[0x80:0xC0] = bytes([_OUTSIDE]) * 64  # what follows the first byte of a code point
+        elif self.punctuation != "attached":
+            for mark in MARKS.encode():
+                kinds[mark] = _TOKEN if self.punctuation == "isolated" else _OUTSIDE
+            if self.punctuation == "isolated":
+                kinds[ord("'")] = _APOSTROPHE
+        for space in _spaces:
+            kinds[space] = _OUTSIDE
+        return bytes(kinds)
 
 
 TOKENIZERS: Mapping[TokenizerName, Tokenizer] = {

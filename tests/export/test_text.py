@@ -93,6 +93,7 @@ class Renderings:
         assert self.module.tokenize(text) == expected
         (alone,) = self.session.run(None, {"text": np.array([text], dtype=object)})
         assert alone[0].tolist() == expected
+        assert self.tokenizer.count([text, "'", text])[::2] == [len(expected)] * 2
         return expected
 
 
@@ -120,6 +121,13 @@ def test_the_edge_cases_of_the_proof_are_cut_alike() -> None:
 def test_any_text_is_cut_alike(text: str) -> None:
     for renderings in RENDERINGS:
         renderings.check(text)
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_the_tokens_of_more_texts_than_are_counted_at_once_are_counted_text_by_text(name: TokenizerName) -> None:
+    texts = ["", *TRAPS.values(), "don't<br />' 영화 " * 9000, "", *TRAPS.values(), "x" * 300_000, "'", ""]
+    assert TOKENIZERS[name].count(texts) == [len(TOKENIZERS[name].tokenize(text)) for text in texts]
+    assert TOKENIZERS[name].count([]) == []
 
 
 def test_all_of_unicode_is_cut_alike_into_characters() -> None:

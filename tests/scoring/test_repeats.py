@@ -60,7 +60,8 @@ def test_texts_without_a_repeat_are_run_in_the_batches_of_their_lengths(
     different = different_texts()
     with Scorer(bundle, "cpu", threads=1) as scorer:
         scorer.submit(different).result()
-    by_length = sorted(different, key=len)
+        tokenizer = scorer.bundle.specification.tokenizer
+    by_length = sorted(different, key=lambda text: len(tokenizer.tokenize(text)))
     assert [text for batch in reversed(run_texts) for text in batch] == by_length
 
 

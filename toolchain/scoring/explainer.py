@@ -104,7 +104,7 @@ class Explainer:
         """
         require_content(texts)
         explanations: dict[int, Explanation] = {}
-        for batch in plan_batches([len(clean(text).encode()) for text in texts], CPU_LIMITS):
+        for batch in plan_batches(texts, self.bundle.specification.tokenizer, CPU_LIMITS):
             explanations |= zip(batch, self._explain_batch([texts[index] for index in batch]), strict=True)
         return [explanations[index] for index in range(len(texts))]
 

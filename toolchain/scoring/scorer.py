@@ -172,7 +172,7 @@ class Scorer:
         numbers: dict[str, int] = {}
         rows = [numbers.setdefault(text, len(numbers)) for text in require_strings(texts)]
         different = list(numbers)
-        batches = plan_batches([len(text.encode()) for text in different], self._limits)
+        batches = plan_batches(different, self.bundle.specification.tokenizer, self._limits)
         with self._opening:
             self._opened = opened = self._opened or self._open()
         # The longest texts go first, so that no thread is left alone with one at the end.
