@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from export.spec import BELOW_STATES, PAIR_FACTOR, InvalidClassifier, Pool, Specification
 from export.text import PADDING_ID, UNKNOWN_ID
-from toolchain.models.recurrence import gru_states
+from toolchain.models.recurrence import gru_states, word_states
 
 
 def last_states(states: Tensor, lengths: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class BasicGRU(nn.Module):
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """ids [batch, time], padded on the right, and lengths [batch] -> logits [batch, classes]."""
-        states = gru_states(self.gru, self.embed(ids.t()).transpose(0, 1))
+        states = word_states(self.gru, self.embed, ids)
         logits: Tensor = self.out(self.dropout(last_states(states, lengths)))
         return logits
 
@@ -162,10 +162,12 @@ class PooledGRU(nn.Module):
         if self.training and self.word_dropout:
             dropped = torch.rand(ids.shape, device=ids.device) < self.word_dropout
             ids = ids.masked_fill(dropped & (ids != PADDING_ID), UNKNOWN_ID)
-        embedded = self.embed(ids.t()).transpose(0, 1)
-        if noise is not None:
-            embedded = embedded + noise
-        states = gru_states(self.gru, self.input_dropout(embedded.transpose(1, 2)).transpose(1, 2))
+        channels = self.embed.weight.new_ones(len(ids), self.embed.embedding_dim)
+        channels = self.input_dropout(channels.unsqueeze(2)).squeeze(2)
+        if noise is None:
+            states = word_states(self.gru, self.embed, ids, channels if self.training else None)
+        else:
+            states = gru_states(self.gru, (self.embed(ids.t()).transpose(0, 1) + noise) * channels.unsqueeze(1))
         logits: Tensor = self.out(self.dropout(pooled_states(states, lengths, self.pooling)))
         return logits if self.bag is None or self.training else logits + self.bag(ids, lengths)
 

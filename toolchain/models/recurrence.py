@@ -1,18 +1,28 @@
 """The GRU of a training on a CPU: the arithmetic of `torch.nn.GRU`, with its backward pass written out.
 
-PyTorch's own keeps every intermediate of every step, adds to the weights' gradients after every step, and is held up by
-the memory that this moves. Here a step's derivatives are worked out while its numbers are in the cache, they are kept
-in the precision of the products, and the weights' gradients are one product over all steps.
+PyTorch's own projects every token, keeps every intermediate of every step, adds to the weights' gradients after every
+step, and lets all threads wait for each other at every product. Here a word that comes again is projected once, a step
+leaves what its backward pass needs and nothing else, the weights' gradient is one product over all steps, and each
+thread takes rows of the batch through all steps alone.
 """
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
-_ROWS = 512
-"""Rows of the input that are projected together: few enough for their projections to stay in the cache."""
+from toolchain.models.low_precision import LowPrecisionLayer
+
+_ROWS = 8
+"""Rows of a batch that a thread takes at least: products of fewer are slow."""
+
+_sigmoid_backward, _tanh_backward = torch.ops.aten.sigmoid_backward.grad_input, torch.ops.aten.tanh_backward.grad_input
+"""From a gradient by the result, and the result, to the gradient by the argument."""
 
 
 def gru_states(gru: nn.GRU, steps: Tensor) -> Tensor:
@@ -27,126 +37,139 @@ def gru_states(gru: nn.GRU, steps: Tensor) -> Tensor:
     if not torch.is_grad_enabled() or steps.device.type != "cpu":
         states, _ = gru(steps)
         return states  # type: ignore[no-any-return]
-    precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else gru.weight_hh_l0.dtype
     steps = steps.transpose(0, 1)
-    for weights in gru.all_weights:
-        steps = _Layer.apply(steps, *weights, precision)  # type: ignore[no-untyped-call]
+    for layer in gru.all_weights:
+        if torch.is_autocast_enabled("cpu"):
+            precision = torch.get_autocast_dtype("cpu")
+            steps = LowPrecisionLayer.apply(steps, *layer, precision)  # type: ignore[no-untyped-call]
+        else:
+            steps = _recur(_projected(steps, layer), layer)
     return steps.transpose(0, 1)
 
 
-class _Layer(torch.autograd.Function):
-    """One layer: steps [time, batch, features] -> states [time, batch, hidden].
+def word_states(gru: nn.GRU, embedding: nn.Embedding, ids: Tensor, channels: Tensor | None = None) -> Tensor:
+    """The top layer's state after each word: ids [batch, time] -> [batch, time, hidden], with `gru` as in `gru_states`.
 
-    With the gates in PyTorch's order, r, z and n, and their names in the documentation of `torch.nn.GRU`:
+    A review's word vectors are multiplied by its row of `channels` [batch, features], which are constants.
+    """
+    ids = ids.t()
+    if not torch.is_grad_enabled() or ids.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        steps = embedding(ids)
+        return gru_states(gru, (steps if channels is None else steps * channels).transpose(0, 1))
+    if channels is None:
+        words, places = torch.unique(ids, return_inverse=True)
+        vectors = embedding(words)
+    else:
+        batch = len(channels)
+        pairs, places = torch.unique(ids * batch + torch.arange(batch), return_inverse=True)
+        vectors = embedding(pairs // batch) * channels[pairs % batch]
+    first, *others = gru.all_weights
+    steps = _recur(F.embedding(places, _projected(vectors, first)), first)
+    for layer in others:
+        steps = _recur(_projected(steps, layer), layer)
+    return steps.transpose(0, 1)
 
-        r, z = sigmoid(projected_rz + recurrent_rz)
-        n = tanh(projected_n + r * recurrent_n)
-        state = (1 - z) * n + z * before
 
-    The derivatives of the state by what goes into them are kept side by side as [n, r, z, recurrent_n, before]: the
-    first three belong to the projected step, the second to the fourth to the recurrent product.
+def _projected(steps: Tensor, layer: Sequence[Tensor]) -> Tensor:
+    """Steps [..., features] -> what a layer's gates get of them, and of the biases: [..., 4 * hidden].
+
+    Side by side: the candidate gate n, the gates r and z, and the part of n's argument that r multiplies.
+    """
+    input_weight, _, input_bias, hidden_bias = layer
+    (weight_r, weight_z, weight_n), (r, z, n) = input_weight.chunk(3), input_bias.chunk(3)
+    hidden_r, hidden_z, hidden_n = hidden_bias.chunk(3)
+    weight, bias = torch.cat([weight_n, weight_r, weight_z]), torch.cat([n, r + hidden_r, z + hidden_z])
+    return torch.cat([F.linear(steps, weight, bias), hidden_n.expand(*steps.shape[:-1], -1)], -1)
+
+
+def _recur(projected: Tensor, layer: Sequence[Tensor]) -> Tensor:
+    states: Tensor = _Recurrence.apply(projected, layer[1])  # type: ignore[no-untyped-call]
+    return states
+
+
+class _Recurrence(torch.autograd.Function):
+    """Projected steps [time, batch, 4 * hidden] -> states [time, batch, hidden]. It uses the steps' memory up.
+
+    With the gates' names in the documentation of `torch.nn.GRU`, `h` for the part that r multiplies, and all of them
+    begun by what `_projected` gives:
+
+        r, z, h += state before @ weight
+        r, z = sigmoid(r, z)
+        n = tanh(n + r * h)
+        state = (1 - z) * n + z * state before
+
+    What r, z, n and h become stays where the projection was, and the backward pass puts their gradients there.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        steps: Tensor,
-        input_weight: Tensor,
-        hidden_weight: Tensor,
-        input_bias: Tensor,
-        hidden_bias: Tensor,
-        precision: torch.dtype,
-    ) -> Tensor:
-        time, batch, _ = steps.shape
-        hidden = hidden_weight.shape[1]
-        low_steps = steps.to(precision).contiguous()
-        low_input = input_weight.to(precision).t()
-        low_hidden = hidden_weight.to(precision).t().contiguous()
-        new, low_new = hidden_weight.new_empty, low_steps.new_empty
-
-        states = new(time + 1, batch, hidden)
+    def forward(ctx: Any, projected: Tensor, weight: Tensor) -> Tensor:
+        time, batch, hidden = *projected.shape[:2], weight.shape[1]
+        states = projected.new_empty(time + 1, batch, hidden)
         states[0] = 0
-        derivatives = low_new(time, batch, 5, hidden)
-        low_before, low_recurrent = low_new(batch, hidden), low_new(batch, 3 * hidden)
-        recurrent, gates, opposite = new(batch, 3 * hidden), new(batch, 2 * hidden), new(batch, 2 * hidden)
-        recurrent_rz, recurrent_n = recurrent[:, : 2 * hidden], recurrent[:, 2 * hidden :]
-        (r, z), (not_r, not_z) = gates.chunk(2, 1), opposite.chunk(2, 1)
-        n, work, own = new(batch, hidden), new(batch, hidden), new(batch, 5, hidden)
-        by_n, by_r, by_z, by_recurrent_n, by_before = own.unbind(1)
-        together = max(1, _ROWS // max(batch, 1))
-        projected = new(together, batch, 3 * hidden)
-        projected_rz, projected_n = projected[..., : 2 * hidden].unbind(0), projected[..., 2 * hidden :].unbind(0)
+        across = weight.t().contiguous()
 
-        for step, (before, state, kept) in enumerate(
-            zip(states[:-1].unbind(0), states[1:].unbind(0), derivatives.unbind(0), strict=True)
-        ):
-            row = step % together
-            if row == 0:
-                some = low_steps[step : step + together]
-                projected[: len(some)].copy_(torch.matmul(some, low_input)).add_(input_bias)
-            torch.mm(low_before.copy_(before), low_hidden, out=low_recurrent)
-            recurrent.copy_(low_recurrent).add_(hidden_bias)
-            torch.add(projected_rz[row], recurrent_rz, out=gates).sigmoid_()
-            torch.addcmul(projected_n[row], r, recurrent_n, out=n).tanh_()
-            torch.lerp(n, before, z, out=state)
+        def run(rows: slice) -> None:
+            state, *following = states[:, rows].unbind(0)
+            for gates, after in zip(_by_step(projected[:, rows], hidden), following, strict=True):
+                n, r, z, h, rz, rzh = gates
+                rzh.addmm_(state, across)
+                rz.sigmoid_()
+                n.addcmul_(r, h).tanh_()
+                state = torch.lerp(n, state, z, out=after)
 
-            torch.sub(1, gates, out=opposite)
-            torch.mul(n, n, out=work)
-            torch.addcmul(not_z, work, not_z, value=-1, out=by_n)
-            torch.mul(by_n, r, out=by_recurrent_n)
-            torch.mul(by_recurrent_n, recurrent_n, out=by_r).mul_(not_r)
-            torch.sub(before, n, out=work)
-            torch.mul(z, not_z, out=by_z).mul_(work)
-            by_before.copy_(z)
-            kept.copy_(own)
-
-        ctx.save_for_backward(low_steps, input_weight, hidden_weight, states, derivatives)
+        _in_threads(run, batch)
+        ctx.save_for_backward(projected, weight, states)
         return states[1:]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, None]:
-        low_steps, input_weight, hidden_weight, states, derivatives = ctx.saved_tensors
-        time, batch, features = low_steps.shape
-        hidden = hidden_weight.shape[1]
-        low_hidden = hidden_weight.to(low_steps.dtype)
-        own, total = (hidden_weight.new_zeros(batch, 5, hidden) for _ in range(2))
-        carried, by_state = (hidden_weight.new_zeros(batch, hidden) for _ in range(2))
-        low_carried = low_steps.new_empty(batch, hidden)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        gates, weight, states = ctx.saved_tensors
+        batch, hidden = states.shape[1:]
 
-        # Every step's derivatives become its gradients, in place.
-        flat = derivatives.view(time, batch, 5 * hidden)
-        by_recurrent = flat[..., hidden : 4 * hidden].unbind(0)
-        steps = zip(gradient.unbind(0), derivatives.unbind(0), by_recurrent, strict=True)
-        for given, kept, kept_recurrent in reversed(list(steps)):
-            torch.add(given, carried, out=by_state)
-            kept.copy_(own.copy_(kept).mul_(by_state.unsqueeze(1)))
-            total.add_(own)
-            torch.mm(kept_recurrent, low_hidden, out=low_carried)
-            torch.add(own[:, 4], carried.copy_(low_carried), out=carried)
+        def run(rows: slice) -> None:
+            before = states[:-1, rows].unbind(0)
+            by_state, by_before = states.new_zeros(2, *before[0].shape).unbind(0)
+            by_rz = states.new_empty(len(by_state), 2 * hidden)
+            by_r, by_z = by_rz.chunk(2, 1)
+            steps = zip(gradient[:, rows].unbind(0), before, _by_step(gates[:, rows], hidden), strict=True)
+            for given, state, (n, r, z, h, rz, rzh) in reversed(list(steps)):
+                by_state.add_(given)
+                torch.sub(state, n, out=by_z).mul_(by_state)
+                torch.mul(by_state, z, out=by_before)
+                _tanh_backward(by_state.sub_(by_before), n, grad_input=n)
+                torch.mul(n, h, out=by_r)
+                torch.mul(n, r, out=h)
+                _sigmoid_backward(by_rz, rz, grad_input=rz)
+                by_state, by_before = by_before.addmm_(rzh, weight), by_state
 
-        flat = flat.flatten(0, 1)
-        by_projected, by_recurrent_product = flat[:, : 3 * hidden], flat[:, hidden : 4 * hidden]
-        before = states[:-1].flatten(0, 1).to(low_steps.dtype)
-        by_hidden_weight = torch.mm(by_recurrent_product.t(), before).to(hidden_weight.dtype)
-        by_input_weight = torch.mm(by_projected.t(), low_steps.flatten(0, 1)).to(input_weight.dtype)
-        by_steps = torch.mm(by_projected, _n_first(input_weight).to(low_steps.dtype)).to(input_weight.dtype)
-        by_n, by_rz, by_recurrent_n, _ = total.sum(0).flatten().split([hidden, 2 * hidden, hidden, hidden])
-        return (
-            by_steps.view(time, batch, features),
-            _n_last(by_input_weight),
-            by_hidden_weight,
-            torch.cat([by_rz, by_n]),
-            torch.cat([by_rz, by_recurrent_n]),
-            None,
-        )
+        _in_threads(run, batch)
+        by_weight = torch.mm(gates[..., hidden:].flatten(0, 1).t(), states[:-1].flatten(0, 1))
+        return gates, by_weight
 
 
-def _n_first(weight: Tensor) -> Tensor:
-    r, z, n = weight.chunk(3)
-    return torch.cat([n, r, z])
+def _by_step(gates: Tensor, hidden: int) -> list[tuple[Tensor, ...]]:
+    """Views of [time, rows, 4 * hidden] for each step: n, r, z and h, r and z together, and r, z and h together."""
+    parts = [*gates.chunk(4, 2), gates[..., hidden : 3 * hidden], gates[..., hidden:]]
+    return list(zip(*(part.unbind(0) for part in parts), strict=True))
 
 
-def _n_last(weight: Tensor) -> Tensor:
-    n, r, z = weight.chunk(3)
-    return torch.cat([r, z, n])
+def _in_threads(run: Callable[[slice], None], batch: int) -> None:
+    """Call `run` for all rows of a batch, in as many parts as PyTorch has threads; each part stays on one thread."""
+    threads = torch.get_num_threads()
+    parts = min(threads, batch // _ROWS)
+    if parts < 2:
+        run(slice(batch))
+        return
+
+    def alone(rows: slice) -> None:
+        torch.set_num_threads(1)
+        with torch.no_grad():
+            run(rows)
+
+    edges = [batch * part // parts for part in range(parts + 1)]
+    try:
+        with ThreadPoolExecutor(parts) as pool:
+            list(pool.map(alone, [slice(*pair) for pair in pairwise(edges)]))
+    finally:
+        torch.set_num_threads(threads)  # the default of threads that begin later, which `alone` changed

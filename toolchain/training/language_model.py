@@ -16,7 +16,7 @@ from torch.optim import AdamW
 
 from export.text import PADDING_ID, encode, lookup_table
 from toolchain.models.classifiers import PooledGRU
-from toolchain.models.recurrence import gru_states
+from toolchain.models.recurrence import word_states
 from toolchain.training.optimization import decaying, one_cycle
 from toolchain.training.sampled_softmax import sampled_cross_entropy
 
@@ -102,19 +102,20 @@ class NextWord(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """ids [batch, time], padded on the right -> the mean cross-entropy of the next words, sampled, in nats."""
-        ids = ids.t()  # so that the words of one step lie together in memory
-        steps = self._dropout(self.embed(ids[:-1]))
-        states = self._dropout(gru_states(self.gru, steps.transpose(0, 1)).transpose(0, 1))
-        follows = ids[1:] != PADDING_ID
+        channels = self._dropout(len(ids), self.embed.embedding_dim)
+        states = word_states(self.gru, self.embed, ids[:, :-1], channels).transpose(0, 1)  # a step's lie together
+        states = states * self._dropout(*states.shape[1:])
+        answers = ids[:, 1:].t()
+        follows = answers != PADDING_ID
         sample = torch.unique(torch.multinomial(self.draws, NEGATIVES, replacement=True))
         # The logarithm of how often a sample holds a word corrects for its being drawn.
         return sampled_cross_entropy(
-            self.project(states)[follows], ids[1:][follows], self.words, self.bias - self.log_expected, sample
+            self.project(states)[follows], answers[follows], self.words, self.bias - self.log_expected, sample
         )
 
-    def _dropout(self, steps: Tensor) -> Tensor:
-        """steps [time, batch, channels], with some channels of a review dropped for all its steps alike."""
-        return steps * F.dropout(steps.new_ones(steps.shape[1:]), DROPOUT, self.training)
+    def _dropout(self, reviews: int, channels: int) -> Tensor:
+        """By what the channels [reviews, channels] are multiplied: some of a review are dropped for all its steps."""
+        return F.dropout(self.bias.new_ones(reviews, channels), DROPOUT, self.training)
 
 
 def _bucketed(texts: Sequence[Tensor], shuffler: random.Random) -> list[list[int]]:
