@@ -1,4 +1,7 @@
-"""How many answers of a form are wrong in the ONNX Runtime that is imported first: FOLDER FILE TOLERANCE on|off."""
+"""How many answers of each form are wrong in the ONNX Runtime that is imported first: on|off FOLDER FILE TOLERANCE ...
+
+A line for each, in order.
+"""
 
 import json
 import sys
@@ -10,7 +13,7 @@ import onnxruntime as ort
 BATCH = 32
 
 
-def main(folder: Path, file: str, tolerance: float, patterns: str) -> None:
+def wrong_answers(folder: Path, file: str, tolerance: float, patterns: str) -> int:
     """All vectors in batches, all again, each alone, and a batch of blank texts; in one session."""
     rows = [json.loads(line) for line in (folder / "vectors.jsonl").read_bytes().splitlines()]
     expected = np.array([row["probabilities"] for row in rows])
@@ -27,8 +30,10 @@ def main(folder: Path, file: str, tolerance: float, patterns: str) -> None:
             _, answers = session.run(["label", "probabilities"], {"text": texts})
             wrong += int((~(np.abs(answers - expected[batch]).max(axis=1) <= tolerance)).sum())
     session.run(["label"], {"text": np.array(["", " ", "\n"], dtype=object)})
-    print(json.dumps({"version": ort.__version__, "wrong": wrong}))
+    return wrong
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), sys.argv[4])
+    patterns, *named = sys.argv[1:]
+    for folder, file, tolerance in zip(named[::3], named[1::3], named[2::3], strict=True):
+        print(json.dumps({"wrong": wrong_answers(Path(folder), file, float(tolerance), patterns)}), flush=True)

@@ -12,7 +12,6 @@ import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from export import bundle as bundles
 from export import parity
@@ -87,9 +86,9 @@ def installed(runtime: str, version: str) -> Path:
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     if runtime == "python":
-        numpy = "numpy>=2" if _numbers(version) >= NUMPY_2 else "numpy<2"
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
-        command = [*pip, "--target", str(unfinished), f"onnxruntime=={version}", numpy]
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]
+        older = ["numpy<2"] if _numbers(version) < NUMPY_2 else []  # which is not the one of this environment
+        command = [*pip, "--disable-pip-version-check", "--target", str(unfinished), f"onnxruntime=={version}", *older]
     else:
         npm = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
         command = [*npm, "--prefix", str(unfinished), f"onnxruntime-node@{version}"]
@@ -100,8 +99,6 @@ def installed(runtime: str, version: str) -> Path:
 
 def answers(runtime: str, place: Path, patterns: bool, folders: Sequence[Path]) -> dict[str, str]:
     """What is wrong with each form, over all models: empty where nothing is."""
-    setting = "on" if patterns else "off"
-    files = [FORMS[form].file for form in TEXT_FORMS]
     if runtime == "python":
         command = [sys.executable, "-m", "tests.runtimes.in_python"]
         environment = {**os.environ, "PYTHONPATH": f"{place}{os.pathsep}{ROOT}"}
@@ -110,20 +107,18 @@ def answers(runtime: str, place: Path, patterns: bool, folders: Sequence[Path]) 
         environment = {**os.environ, "RUNTIME": str(place)}
     wrong = dict.fromkeys(TEXT_FORMS, 0)
     failed = dict.fromkeys(TEXT_FORMS, "")
-    for folder in folders:
-        for form, file in zip(TEXT_FORMS, files, strict=True):
-            done = subprocess.run(
-                [*command, str(folder), file, str(FORMS[form].tolerance), setting],
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            said: list[Any] = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-            if done.returncode or not said:
-                failed[form] = f"fails ({done.returncode})"
-            else:
-                wrong[form] += said[-1]["wrong"]
+    asked = [(folder, form) for folder in folders for form in TEXT_FORMS]
+    while asked:  # in one process, and behind one that ends it in another
+        named = [(str(folder), FORMS[form].file, str(FORMS[form].tolerance)) for folder, form in asked]
+        whole = [*command, "on" if patterns else "off", *(value for values in named for value in values)]
+        done = subprocess.run(whole, env=environment, capture_output=True, text=True, check=False)
+        said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        for (_, form), answer in zip(asked, said, strict=done.returncode == 0):
+            wrong[form] += answer["wrong"]
+        if done.returncode:
+            ended = min(len(said), len(asked) - 1)
+            failed[asked[ended][1]] = f"fails ({done.returncode})"
+        asked = asked[ended + 1 :] if done.returncode else []
     return {form: failed[form] or (f"{wrong[form]} wrong" if wrong[form] else "") for form in TEXT_FORMS}
 
 
