@@ -22,6 +22,9 @@ CHECKS := lint test test-cluster test-docs
 CHECKS_OF_ONE_CORE := test-embed test-runtimes test-pages
 NODE_READY := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard examples/*/package-lock.json))
 
+# The tests start processes by the hundred: where this is set, each compiles all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo train $(CHECKS) $(CHECKS_OF_ONE_CORE) check chromium docs bench format dist sbom clean help
 .DEFAULT_GOAL := help
 

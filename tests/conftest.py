@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 from tests import tiny
 from toolchain.corpus.corpus import Corpus, load_corpus
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
 TRAINED_EPOCHS = 4
+
+settings.load_profile("ci")  # the same examples in every run, and no deadline for any
 
 
 def narrow(recipe: Recipe) -> Recipe:

@@ -11,7 +11,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
@@ -116,7 +116,7 @@ def test_the_edge_cases_of_the_proof_are_cut_alike() -> None:
             renderings.check(text)
 
 
-@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=500)
 @given(texts)
 def test_any_text_is_cut_alike(text: str) -> None:
     for renderings in RENDERINGS:

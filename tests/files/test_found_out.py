@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toolchain.errors import UsageError
@@ -141,7 +141,6 @@ def test_lines_in_another_encoding_name_it_once_or_are_damage_and_cost_themselve
     assert len(records) == len(lines)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(tables())
 def test_what_is_found_out_is_what_was_written_or_a_person_is_asked(table: tuple[Written, list[Row]]) -> None:
     written, rows = table
@@ -164,7 +163,7 @@ def test_what_is_found_out_is_what_was_written_or_a_person_is_asked(table: tuple
     assert set(read) <= set(rows)  # what cannot be read is rejected whole: no fragment is a row
 
 
-@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30)
 @given(tables())
 def test_what_was_said_is_read_as_it_was_written(table: tuple[Written, list[Row]]) -> None:
     written, rows = table

@@ -410,7 +410,6 @@ def written(rows: Sequence[Sequence[str]], line_end: str, quote_all: bool) -> li
     return lines
 
 
-@settings(max_examples=300, deadline=None)
 @given(rows=ROWS, line_end=st.sampled_from(["\n", "\r\n", "\r"]), quote_all=st.booleans(), cut=st.booleans())
 def test_what_a_csv_writer_writes_is_read_as_pythons_reader_reads_it(
     rows: list[tuple[str, str, str]], line_end: str, quote_all: bool, cut: bool
@@ -437,7 +436,6 @@ def reads_as_the_inside(text: str) -> bool:
         return False
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     rows=ROWS,
     place=st.integers(0, 8),
@@ -465,7 +463,6 @@ def test_a_damaged_line_between_two_rows_costs_neither(
     assert b"".join(record.raw for record in records if record.error) == damaged
 
 
-@settings(max_examples=200, deadline=None)
 @given(rows=ROWS, inside=FIELD, behind=st.sampled_from([",z", "", ',"z"', ',"y\ny"']), quote_all=st.booleans())
 @example(rows=[("", ",", "\n")], inside='\n,",', behind=",z", quote_all=True)
 @example(rows=[("\n\n", ",", "")], inside="a\na,", behind="", quote_all=True)
@@ -497,7 +494,7 @@ AWFUL = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80)
 @given(data=AWFUL, size=st.integers(1, 50), limit=st.sampled_from([30, 60, 1 << 20]), escape=st.booleans())
 def test_the_records_do_not_depend_on_the_pieces_that_a_stream_comes_in(
     data: bytes, size: int, limit: int, escape: bool

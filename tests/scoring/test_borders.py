@@ -43,7 +43,7 @@ def check(data: bytes, step: int, dialect: Dialect, limit: int = 1 << 20) -> Non
     assert found == [(record.size, record.end_offset, record.end_line) for record in opened()]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80)
 @given(
     data=AWFUL,
     step=st.integers(1, 90),

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
@@ -211,7 +211,6 @@ def test_the_explained_vectors_are_a_few_readable_ones_with_and_without_a_token(
 
 @pytest.mark.parametrize("lowercase", [True, False])
 @pytest.mark.parametrize("name", TOKENIZERS)
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_spans_are_where_the_tokens_stand(name: TokenizerName, lowercase: bool, data: st.DataObject) -> None:
     tokenizer = dataclasses.replace(TOKENIZERS[name], lowercase=lowercase)

@@ -17,9 +17,7 @@ from export.text import is_blank
 from toolchain.scoring.job import Options, score_file
 from toolchain.scoring.scorer import Scorer
 
-PROPERTY = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+PROPERTY = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @dataclass(frozen=True)
