@@ -379,14 +379,14 @@ def test_a_teacher_and_its_student(reviews: Path, tmp_path: Path, monkeypatch: p
     assert teacher["settings"]["class_weights"] == "balanced"
     assert teacher["unlabelled"] == 0
     taught_by: list[str | Path] = ["--unlabelled", tmp_path / "more.csv", "--teacher", tmp_path / "teacher"]
-    result = train(*pooled(reviews, tmp_path / "student"), *taught_by)
+    result = train(*pooled(reviews, tmp_path / "student"), *taught_by, "--hidden", "6")
     assert result.exit_code == 0, result.stderr
     student = load_snapshot(tmp_path / "student").training
     assert student["unlabelled"] == 30
-    assert student["teacher"] == teacher
+    assert [one["data"] for one in student["teachers"]] == ["reviews.csv"]
     assert student["settings"]["patience"] == TINY.patience
     assert student["reviews"]["train"] == teacher["reviews"]["train"]
-    assert 0 < student["reviews"]["pseudo-labelled"] <= 30
+    assert student["reviews"]["taught"] == 30
 
 
 def test_a_start_as_a_language_model_and_an_adversary(

@@ -38,7 +38,7 @@ def bundle_table(opened: "Bundle") -> "Table":
     """What a bundle is: a line a fact, from its manifest."""
     from toolchain.measures.drift import bundle_reference, describe
     from toolchain.measures.standing import BASELINE, Folds, Standing
-    from toolchain.release.model_card import architecture, speed_line, started_from, text_definition
+    from toolchain.release.model_card import architecture, speed_line, text_definition, trained_before
 
     specification, training, words = opened.specification, opened.manifest.get("training", {}), opened.vocabulary()
     if "imported" in training:
@@ -57,7 +57,9 @@ def bundle_table(opened: "Bundle") -> "Table":
         if folds := training.get("folds"):
             origin["cross-validation"] = str(Folds(**folds))
         if start := training.get("start"):
-            origin["started from"] = started_from(start)
+            origin["started from"] = trained_before(start)
+        if teachers := training.get("teachers"):
+            origin["taught by"] = "; ".join(map(trained_before, teachers))
         if values := training.get("standing"):
             standing = Standing.from_json(values)
             origin |= {

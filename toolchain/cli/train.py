@@ -74,6 +74,16 @@ def train(
         ),
     ] = None,
     layers: Annotated[int, typer.Option(min=1, help="Number of recurrent layers.", rich_help_panel=options.RECIPE)] = 1,
+    hidden: Annotated[
+        int | None,
+        typer.Option(min=1, help="Units of a recurrent layer. Default: the recipe's.", rich_help_panel=options.RECIPE),
+    ] = None,
+    embedding: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Numbers that stand for a word. Default: the recipe's.", rich_help_panel=options.RECIPE
+        ),
+    ] = None,
     tokenizer: Annotated[
         options.Tokenizer | None,
         typer.Option(
@@ -135,10 +145,11 @@ def train(
         typer.Option(help="balanced: a rare label counts as much as a common one.", rich_help_panel=options.TRAINING),
     ] = "none",
     teacher: Annotated[
-        Path | None,
+        list[str] | None,
         typer.Option(
-            metavar="FOLDER",
-            help="Snapshot that labels the text of --unlabelled. Texts it is sure of are trained on too.",
+            metavar="box|PATH",
+            help="Trained model whose probabilities this one learns, for the reviews and for the text of --unlabelled. "
+            "May be given several times: their mean is learned.",
             rich_help_panel=options.TRAINING,
         ),
     ] = None,
@@ -216,6 +227,8 @@ def train(
                 out=out,
                 start=start,
                 layers=layers,
+                hidden=hidden,
+                embedding=embedding,
                 tokenizer=tokenizer,
                 text_column=text_column,
                 label_column=label_column,
@@ -229,7 +242,7 @@ def train(
                 lr=lr,
                 patience=patience,
                 class_weights=class_weights,
-                teacher=teacher,
+                teachers=teacher or (),
                 folds=folds,
                 seed=seed,
                 device=device,

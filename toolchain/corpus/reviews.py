@@ -203,7 +203,12 @@ def read_unlabelled(source: Source) -> list[str]:
         texts = _read_texts(path, source)
     else:
         coding = source.reading.encoding or "utf-8"
-        folder = path / "train" / "unsup" if (path / "train" / "unsup").is_dir() else path
+        unlabelled = path / "train" / "unsup"
+        folder = unlabelled if unlabelled.is_dir() else path
+        if folder == path and is_imdb(path):  # its labelled reviews, and those to test on, are not what was meant
+            raise UsageError(
+                f"--unlabelled {path}: an aclImdb folder without train/unsup; unpack its unlabelled reviews"
+            )
         texts = [clean(file.read_text(coding, errors="replace")) for file in sorted(folder.rglob("*.txt"))]
     if not texts:
         raise UsageError(f"--unlabelled {path}: holds no text; expected a folder of .txt files or a file of rows")

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +13,8 @@ from toolchain.files.tables import ReadOptions
 from toolchain.interface.snapshot import Snapshot
 from toolchain.measures.standing import Folds, Standing
 from toolchain.models.earlier import Earlier
-from toolchain.models.snapshot import load_snapshot
-from toolchain.training.automatic import plan
+from toolchain.models.restoring import load_trained
+from toolchain.training.automatic import Sizes, plan
 from toolchain.training.distributed import Ended, of_first, process_group
 from toolchain.training.folds import cross_validate
 from toolchain.training.loops import Epoch, Settings, fit
@@ -34,6 +34,8 @@ def train(
     out: str | os.PathLike[str] = "snapshot",
     start: str | os.PathLike[str] | None = None,
     layers: int = 1,
+    hidden: int | None = None,
+    embedding: int | None = None,
     tokenizer: TokenizerName | None = None,
     text_column: str | None = None,
     label_column: str | None = None,
@@ -47,7 +49,7 @@ def train(
     lr: float | None = None,
     patience: int | None = None,
     class_weights: Literal["none", "balanced"] = "none",
-    teacher: str | os.PathLike[str] | None = None,
+    teachers: Sequence[str | os.PathLike[str]] = (),
     folds: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -68,7 +70,7 @@ def train(
     """
     out = Path(out)
     logger.info(f"reading {os.fspath(data)} …")
-    loaded_teacher = load_snapshot(Path(teacher)) if teacher is not None else None
+    loaded_teachers = [load_trained(os.fspath(teacher)) for teacher in teachers]
     source = Source(
         data=os.fspath(data),
         text_column=text_column,
@@ -81,7 +83,7 @@ def train(
         say=logger.info,
     )
     beginning = None if start is None else os.fspath(start)
-    planned = plan(source, recipe, seed, beginning, tokenizer, layers, taught=loaded_teacher is not None)
+    planned = plan(source, recipe, seed, beginning, tokenizer, Sizes(layers, hidden, embedding), taught=bool(teachers))
     corpus, chosen = planned.corpus, planned.recipe
     if planned.reason:
         logger.info(f"recipe {chosen.name}: {planned.reason}")
@@ -120,7 +122,7 @@ def train(
         with process_group(choose_device(device)):
             validated = cross_validate(planned, source, settings, folds, _tell_fold, progress) if folds else None
             fit(
-                *(corpus, chosen, settings, out, on_epoch, progress, resume, loaded_teacher, overwrite),
+                *(corpus, chosen, settings, out, on_epoch, progress, resume, loaded_teachers, overwrite),
                 on_earlier=earlier.append,
                 start=planned.start,
                 folds=validated,
@@ -165,8 +167,8 @@ def _tell_end(metrics: Mapping[str, Any], out: Path) -> None:
     logger.info(str(Standing.from_json(metrics["standing"])))
     if "folds" in metrics:
         logger.info(str(Folds(**metrics["folds"])))
-    if guessed := metrics["reviews"].get("pseudo-labelled"):
-        logger.info(f"{guessed:,} unlabelled texts were trained on with the teacher's label")
+    if taught := metrics["reviews"].get("taught"):
+        logger.info(f"{taught:,} unlabelled texts were trained on as the teachers answer them")
     calibration = metrics["calibration"]
     before, after = (calibration["test"][when] for when in ("before", "after"))
     logger.info(

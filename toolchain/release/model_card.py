@@ -122,11 +122,11 @@ def speed_line(speed: Mapping[str, Any]) -> str:
     )
 
 
-def started_from(start: Mapping[str, Any]) -> str:
-    """The trained model that a training started from, on one line."""
-    reviews = f", {start['reviews']:,} reviews" if start.get("reviews") else ""
-    known = f"{start.get('recipe') or 'imported'}, trained on {start.get('data') or 'data not recorded'}{reviews}"
-    return f"{known}; SHA-256 of its weights {start['identity'][:12]}…"
+def trained_before(model: Mapping[str, Any]) -> str:
+    """The trained model that a training started from, or that taught it, on one line."""
+    reviews = f", {model['reviews']:,} reviews" if model.get("reviews") else ""
+    known = f"{model.get('recipe') or 'imported'}, trained on {model.get('data') or 'data not recorded'}{reviews}"
+    return f"{known}; SHA-256 of its weights {model['identity'][:12]}…"
 
 
 def _training_rows(training: Mapping[str, Any]) -> str:
@@ -140,7 +140,8 @@ def _training_rows(training: Mapping[str, Any]) -> str:
     if folds := training.get("folds"):
         rows.append(f"| cross-validation | {Folds(**folds)} |\n")
     if start := training.get("start"):
-        rows.append(f"| started from | {started_from(start)} |\n")
+        rows.append(f"| started from | {trained_before(start)} |\n")
+    rows += [f"| taught by | {trained_before(teacher)} |\n" for teacher in training.get("teachers", ())]
     if "parameters" in training:
         rows.append(f"| size | {training['parameters']:,} parameters |\n")
     if speed := training.get("speed"):

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from export.spec import Specification
 from export.text import TOKENIZERS, Tokenizer, TokenizerName
 from toolchain.corpus.checks import is_unsegmented
 from toolchain.corpus.corpus import Corpus, load_corpus
@@ -32,6 +33,33 @@ UNLABELLED = 1
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """The sizes of a model that were asked for; None leaves one to the recipe."""
+
+    layers: int = 1
+    hidden: int | None = None
+    embedding: int | None = None
+
+    def of(self, recipe: Recipe) -> Recipe:
+        """The recipe with these sizes."""
+        return replace(recipe, hidden=self.hidden or recipe.hidden, embedding=self.embedding or recipe.embedding)
+
+    def those_of(self, start: Specification) -> "Sizes":
+        """The sizes of a model to start from. Raises `UsageError` where others were asked for."""
+        asked = {
+            "layers": None if self.layers == 1 else self.layers,
+            "hidden": self.hidden,
+            "embedding": self.embedding,
+        }
+        for name, size in asked.items():
+            if size not in (None, own := getattr(start, name)):
+                raise UsageError(
+                    f"--{name} {size}: the model to start from has {own}; leave --{name} out, or: --start none"
+                )
+        return Sizes(start.layers, start.hidden, start.embedding)
+
+
+@dataclass(frozen=True)
 class Plan:
     """What is trained, on what, from what; `reason` says in a line why, empty where nothing was left open.
 
@@ -52,7 +80,7 @@ def plan(
     seed: int = 0,
     start: str | None = None,
     tokenizer: TokenizerName | None = None,
-    layers: int = 1,
+    sizes: Sizes = Sizes(),
     taught: bool = False,
     read: tuple[Reviews, Reviews | None] | None = None,
 ) -> Plan:
@@ -61,21 +89,23 @@ def plan(
 
     `auto` chooses by the data. `start` is then `box`, the place of a snapshot or bundle, or `none`; None leaves it
     open: the model in the box where it knows the words, unless the data are the reviews that it was trained on, or the
-    model is `taught` by another. Reviews that were `read` from the source before are not read again. Raises
-    `UsageError` as `load_corpus` and `load_trained` do, and where the options do not go together.
+    model is `taught` by others. `sizes` are those that were asked for. Reviews that were `read` from the source before
+    are not read again. Raises `UsageError` as `load_corpus` and `load_trained` do, and where the options do not go
+    together.
     """
     name = recipe or (AUTO.name if source.is_file else "gru")
     if name == AUTO.name:
-        return _choose(source, read or read_training_reviews(source), seed, start, tokenizer, layers, taught)
+        return _choose(source, read or read_training_reviews(source), seed, start, tokenizer, sizes, taught)
     if name not in RECIPES:
         raise UsageError(f"--recipe {name}: expected one of {', '.join((AUTO.name, *RECIPES))}")
     if start is not None:
         raise UsageError(f"--start: the recipe {name} starts from nothing; use --recipe {AUTO.name}, or leave it out")
-    chosen = replace(RECIPES[name], tokenizer=TOKENIZERS[tokenizer]) if tokenizer else RECIPES[name]
+    chosen = sizes.of(RECIPES[name])
+    chosen = replace(chosen, tokenizer=TOKENIZERS[tokenizer]) if tokenizer else chosen
     if source.unlabelled and not chosen.vector_epochs:
         raise UsageError(f"--unlabelled: the recipe {name} does not use it; use --recipe gru-lm, or leave it out")
     read = read or read_training_reviews(source)
-    return Plan(read[0], load_corpus(source, chosen, seed, read), chosen, layers)
+    return Plan(read[0], load_corpus(source, chosen, seed, read), chosen, sizes.layers)
 
 
 def _choose(
@@ -84,18 +114,20 @@ def _choose(
     seed: int,
     start: str | None,
     tokenizer: TokenizerName | None,
-    layers: int,
+    sizes: Sizes,
     taught: bool,
 ) -> Plan:
     start = NO_START if taught and start is None else start
     survey = read[0].texts[:: -(-len(read[0]) // SURVEYED)]
     trained, why = _choose_start(source, start, tokenizer, survey)
     if trained:
-        chosen, layers = trained.specification.tokenizer, _layers(trained, layers)
+        chosen = trained.specification.tokenizer
+        sizes = sizes.those_of(trained.specification)
         recipe = _tuned(trained, *_amount(read[0], survey, chosen))
     else:
         chosen = TOKENIZERS[tokenizer] if tokenizer else _choose_tokenizer(survey)
         recipe = _from_nothing(chosen, *_amount(read[0], survey, chosen))
+        recipe = sizes.of(_student(recipe) if taught else recipe)
     if source.unlabelled and not taught:
         passes = UNLABELLED if trained else RECIPES["gru-lm"].language_model_epochs
         recipe = replace(recipe, language_model_epochs=passes)
@@ -106,14 +138,7 @@ def _choose(
     reason = (
         f"{why}{unit}; up to {recipe.epochs} epochs of {len(corpus.train):,} reviews, {recipe.batch_size} at a time"
     )
-    return Plan(read[0], corpus, recipe, layers, trained, reason)
-
-
-def _layers(trained: Snapshot, asked: int) -> int:
-    own = trained.specification.layers
-    if asked not in (1, own):
-        raise UsageError(f"--layers {asked}: the model to start from has {own}; leave --layers out, or: --start none")
-    return own
+    return Plan(read[0], corpus, recipe, sizes.layers, trained, reason)
 
 
 def _choose_start(
@@ -180,6 +205,11 @@ def _tuned(trained: Snapshot, rows: int, tokens: float) -> Recipe:
 def _from_nothing(tokenizer: Tokenizer, rows: int, tokens: float) -> Recipe:
     """For a GRU that has to earn its place beside the linear part: `AUTO` is impatient where it does not."""
     return _paced(replace(AUTO, tokenizer=tokenizer), rows, tokens, 32 if rows <= 4_000 else 64, OWN_STEPS, most=12)
+
+
+def _student(recipe: Recipe) -> Recipe:
+    """For a model that learns what others answer, on much text: it need not fear to learn its reviews by heart."""
+    return replace(recipe, dropout=0.2, input_dropout=0.1, weight_decay=0.02, average_decay=0.998)
 
 
 def _paced(recipe: Recipe, rows: int, tokens: float, batch_size: int, steps: int, most: int) -> Recipe:

@@ -184,6 +184,7 @@ def take_part(batch: data.Batch, rank: int, processes: int, class_weights: Tenso
         text=(ids[own], lengths[own]),
         label=batch.label[own],
         origin=[batch.origin[row] for row in own],
+        **({"target": batch.target[own]} if hasattr(batch, "target") else {}),
     )
     part.part = Part(weight=share * size, scale=share * processes)
     return part

@@ -30,6 +30,7 @@ from toolchain.models.recipes import Recipe
 from toolchain.models.snapshot import Snapshot, load_snapshot, save_snapshot
 from toolchain.training.adversarial import Adversary
 from toolchain.training.baselines import Baselines, answer_by_baselines
+from toolchain.training.distillation import check_teacher, taught, teach
 from toolchain.training.distributed import (
     add_up,
     check_same,
@@ -57,7 +58,6 @@ from toolchain.training.mixing import begin_linear
 from toolchain.training.optimization import Optimization
 from toolchain.training.resumption import FILE as RESUME_FILE
 from toolchain.training.resumption import Resumption, load_resumption, save_resumption
-from toolchain.training.self_training import with_pseudo_labels
 from toolchain.training.starting import answers_alike, begin, origin
 from toolchain.training.suspects import FILE as SUSPECTS_FILE
 from toolchain.training.suspects import MIN_EPOCHS, Suspects
@@ -119,11 +119,12 @@ def train(
         part = part_of(batch)
         rest = adversary.rest(ids) if adversary else None
         logits = _logits(model, precision, ids, lengths, rest)
-        loss = criterion(logits, labels)
+        targets = batch.target.to(device) if hasattr(batch, "target") else labels
+        loss = criterion(logits, targets)
         (loss * part.scale).backward()  # type: ignore[no-untyped-call]
         if adversary and rest is not None:
             again = _logits(model, precision, ids, lengths, adversary.worst(rest, lengths))
-            (criterion(again, labels) * part.scale).backward()  # type: ignore[no-untyped-call]
+            (criterion(again, targets) * part.scale).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if not part.weight:
             continue
@@ -170,7 +171,7 @@ def fit(
     on_epoch: Callable[[Epoch, bool], None] = lambda epoch, best: None,
     progress: Progress = lambda batches, title: batches,
     resume: bool = False,
-    teacher: Snapshot | None = None,
+    teachers: Sequence[Snapshot] = (),
     overwrite: bool = False,
     on_earlier: Callable[[Earlier], None] = lambda earlier: None,
     start: Snapshot | None = None,
@@ -180,12 +181,13 @@ def fit(
 
     Writes `txtclassification.pt`, `history.csv` (a line an epoch, as it ends), `history.png`, `metrics.json` and, after
     `MIN_EPOCHS` epochs, `suspects.csv`. `on_epoch` hears of every epoch and whether it is the best so far; `progress`
-    wraps the batches of a pass. A `teacher` labels the unlabelled texts, and those that it is sure of are trained on as
-    well. The weights begin at those of `start`, which has the recipe's sizes. `folds` go into the metrics. The same
-    seed gives the same checkpoint on the same machine. Every finished epoch is kept in `resume.pt` until the run is
-    complete: with `resume` a killed run goes on behind it, to the same result as an undisturbed one. When the first
-    epoch is finished an earlier snapshot in `out` is set aside, and `on_earlier` hears of it; with `overwrite` it is
-    replaced. Raises `UsageError` where the loss stops being a number, or where there is nothing of this run to resume.
+    wraps the batches of a pass. What `teachers` answer is learned, on labelled and unlabelled texts (see
+    `toolchain.training.distillation`). The weights begin at those of `start`, which has the recipe's sizes. `folds` go
+    into the metrics. The same seed gives the same checkpoint on the same machine. Every finished epoch is kept in
+    `resume.pt` until the run is complete: with `resume` a killed run goes on behind it, to the same result as an
+    undisturbed one. When the first epoch is finished an earlier snapshot in `out` is set aside, and `on_earlier` hears
+    of it; with `overwrite` it is replaced. Raises `UsageError` where the loss stops being a number, or where there is
+    nothing of this run to resume.
     """
     make_repeatable(settings.seed)
     progress = giving_memory_back(progress)
@@ -195,14 +197,18 @@ def fit(
     sizes = (len(corpus.vocabulary), recipe.dropout, recipe.input_dropout, recipe.word_dropout)
     model = build_model(recipe.model, specification, *sizes).to(device)
     labelled = corpus
-    if teacher:
-        corpus = with_pseudo_labels(corpus, teacher, recipe)
+    linear = begin_linear(model, corpus, recipe.max_tokens, settings.seed) if recipe.bag else None
+    if teachers:
+        for teacher in teachers:
+            check_teacher(teacher, corpus.labels, recipe)
+        answers = [*(teacher.answer_tokens() for teacher in teachers), *([linear.answer] if linear else ())]
+        corpus = taught(corpus, of_first(lambda: teach(labelled, answers, progress)))
     train_batches, validation_batches, test_batches = iterators(corpus, settings.batch_size, settings.seed)
     weights = _class_weights(corpus, device) if settings.class_weights == "balanced" else None
-    criterion = nn.CrossEntropyLoss(weights, label_smoothing=recipe.label_smoothing)
+    criterion = nn.CrossEntropyLoss(weights, label_smoothing=0.0 if teachers else recipe.label_smoothing)
     about = _about(corpus, recipe, settings, model, str(precision).removeprefix("torch."))
-    if teacher:
-        about["teacher"] = dict(teacher.training)
+    if teachers:
+        about["teachers"] = [{"identity": teacher.identity, **origin(teacher)} for teacher in teachers]
     if start:
         about["start"] = {"identity": start.identity, **origin(start)}
     check_same(about)
@@ -216,8 +222,7 @@ def fit(
     history: list[Epoch] = []
     suspects = Suspects()
     if not resume and is_first():
-        begin(model, corpus, recipe, settings.seed, precision, start, teacher, progress)
-    linear = begin_linear(model, labelled, recipe.max_tokens, settings.seed) if recipe.bag else None
+        begin(model, corpus, recipe, settings.seed, precision, start, teachers, progress)
     parallel_model = parallel(model)
     steps = settings.epochs * len(train_batches)
     optimization = Optimization(model, recipe, settings.learning_rate, steps, started=start is not None)
@@ -365,11 +370,11 @@ def _about(corpus: Corpus, recipe: Recipe, settings: Settings, model: nn.Module,
 
 
 def _sizes(corpus: Corpus) -> dict[str, int]:
-    """How many reviews each part has; those that a teacher labelled stand by themselves."""
+    """How many reviews each part has; unlabelled ones that teachers answered stand by themselves."""
     labelled = sum(example.origin is not None for example in corpus.train)
     sizes = {"train": labelled, "validation": len(corpus.validation), "test": len(corpus.test)}
-    guessed = len(corpus.train) - labelled
-    return {**sizes, "pseudo-labelled": guessed} if guessed else sizes
+    unlabelled = len(corpus.train) - labelled
+    return {**sizes, "taught": unlabelled} if unlabelled else sizes
 
 
 def training_digest(corpus: Corpus) -> str:

@@ -4,7 +4,7 @@ them. So the model is never worse there than its linear part, which is fitted in
 Trained together the GRU would learn little: the linear part knows most of the training reviews by heart.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,10 +35,14 @@ class Weights(NamedTuple):
 
 @dataclass(frozen=True)
 class LinearPart:
-    """The linear classifier in a model: its `bag`, and its `bias` [classes], for which the model has no place."""
+    """The linear classifier in a model: its `bag`, and its `bias` [classes], for which the model has no place.
+
+    `answer` takes the tokens of each text -> its logits [texts, classes] alone.
+    """
 
     bag: BagOfWords
     bias: NDArray[np.float32]
+    answer: Callable[[Sequence[Sequence[str]]], NDArray[np.float32]]
 
     def weigh(
         self, together: NDArray[np.float32], terms: NDArray[np.float32], labels: NDArray[np.int64]
@@ -64,7 +68,11 @@ def begin_linear(model: Model, corpus: Corpus, max_tokens: int, seed: int) -> Li
     assert isinstance(model, PooledGRU)
     assert model.bag is not None
     bag, table = model.bag, lookup_table(corpus.vocabulary)
-    rows = [encode(example.text[:max_tokens], table) for example in corpus.train]
+
+    def encoded(texts: Sequence[Sequence[str]]) -> list[list[int]]:
+        return [encode(tokens[:max_tokens], table) for tokens in texts]
+
+    rows = encoded([example.text for example in corpus.train])
     labels = [example.label for example in corpus.train]
     sizes = (len(corpus.vocabulary), bag.pairs.num_embeddings, len(corpus.labels))
     fitted = of_first(lambda: fit_linear(rows, labels, *sizes, seed))
@@ -72,7 +80,7 @@ def begin_linear(model: Model, corpus: Corpus, max_tokens: int, seed: int) -> Li
         bag.words.weight.copy_(torch.from_numpy(fitted.words))
         bag.pairs.weight.copy_(torch.from_numpy(fitted.pairs))
     bag.requires_grad_(False)
-    return LinearPart(bag, fitted.bias)
+    return LinearPart(bag, fitted.bias, lambda texts: fitted.logits(encoded(texts)))
 
 
 def best_weights(gru: NDArray[np.float32], linear: NDArray[np.float32], labels: NDArray[np.int64]) -> Weights:

@@ -13,9 +13,9 @@ from toolchain.errors import UsageError
 from toolchain.models.classifiers import Model, PooledGRU
 from toolchain.models.recipes import Recipe
 from toolchain.models.snapshot import Snapshot
+from toolchain.training.distillation import teacher_vectors
 from toolchain.training.language_model import LEARNING_RATE, pretrain
 from toolchain.training.machine import Progress
-from toolchain.training.self_training import teacher_vectors
 from toolchain.training.word_vectors import word_vectors
 
 STARTED_RATE = 1e-3
@@ -70,20 +70,22 @@ def begin(
     seed: int,
     precision: torch.dtype,
     start: Snapshot | None,
-    teacher: Snapshot | None,
+    teachers: Sequence[Snapshot],
     progress: Progress,
 ) -> None:
-    """Give `model` the weights of `start`, or the embedding the teacher's vectors, or else those of all text; then make
-    the GRU a language model of all text, if the recipe says so and there is no teacher."""
+    """Give `model` the weights of `start`, or its embedding the first teacher's vectors, or else those of all text.
+
+    Then make the GRU a language model of all text, if the recipe says so and there is no teacher.
+    """
     sentences = [example.text for example in corpus.train] + corpus.unlabelled
     if start:
         take_over(model, corpus.labels, corpus.vocabulary, start)
-    elif teacher:
-        _take_vectors(model, teacher_vectors(teacher, corpus.vocabulary))
+    elif teachers:
+        _take_vectors(model, teacher_vectors(teachers[0], corpus.vocabulary, recipe.embedding))
     elif recipe.vector_epochs:
         words = (corpus.vocabulary, recipe.embedding, seed, recipe.vector_epochs)
         _take_vectors(model, word_vectors(sentences, *words, progress))
-    if recipe.language_model_epochs and not teacher and isinstance(model, PooledGRU):
+    if recipe.language_model_epochs and not teachers and isinstance(model, PooledGRU):
         rate = STARTED_RATE if start else LEARNING_RATE
         pretrain(*(model, sentences, corpus.vocabulary, seed, recipe.language_model_epochs, precision, progress), rate)
 

@@ -1,22 +1,23 @@
-"""What `gru-pool` takes from text: word vectors, and a teacher's labels for text that has none."""
+"""What is learned from text without labels: word vectors, and what teachers answer."""
 
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
-from export.forms import softmax
 from export.text import TOKENIZERS
 from tests.tiny import SIGNS, TINY, review, settings, write_reviews
-from toolchain.corpus.corpus import Corpus, load_corpus
+from toolchain.corpus.corpus import Corpus, batch_tensors, iterators, load_corpus
 from toolchain.corpus.reviews import Source, read_unlabelled
 from toolchain.errors import UsageError
 from toolchain.models.snapshot import Snapshot, load_snapshot
-from toolchain.training.loops import fit
-from toolchain.training.self_training import MIN_CONFIDENCE, teacher_vectors, with_pseudo_labels
+from toolchain.training.distillation import TRUTH, Answer, taught, teach, teacher_vectors
+from toolchain.training.loops import Epoch, fit
 from toolchain.training.word_vectors import word_vectors
 
 # --- word vectors ----------------------------------------------------------------------------------------------------
@@ -100,6 +101,15 @@ def test_an_imdb_folder_gives_the_reviews_that_have_no_label(tmp_path: Path) -> 
     assert read_unlabelled(Source("imdb", unlabelled=str(tmp_path))) == ["of train/unsup"]
 
 
+def test_an_imdb_folder_without_them_is_refused(tmp_path: Path) -> None:
+    """The other reviews in it are labelled, and some are to be tested on."""
+    for part in ("train/pos", "train/neg", "test/pos", "test/neg"):
+        (tmp_path / part).mkdir(parents=True)
+        (tmp_path / part / "0_0.txt").write_text(f"of {part}")
+    with pytest.raises(UsageError, match="an aclImdb folder without train/unsup; unpack its unlabelled reviews"):
+        read_unlabelled(Source("imdb", unlabelled=str(tmp_path)))
+
+
 def test_no_unlabelled_text_is_wrong_use(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "head.csv").write_text("text\n")
@@ -140,69 +150,114 @@ def test_unlabelled_words_are_in_the_vocabulary(corpus: Corpus) -> None:
     assert "unheard" in corpus.vocabulary
 
 
-def test_what_the_teacher_is_sure_of_is_trained_on_with_its_answer(corpus: Corpus, teacher: Snapshot) -> None:
-    more = with_pseudo_labels(corpus, teacher, TINY)
+def no_progress(passes: Any, title: str) -> Any:
+    return passes
+
+
+def certain(label: int) -> Answer:
+    """A teacher that says the same of every text, with a probability of 0.9."""
+    logits = np.log(np.array([[0.1, 0.9]], np.float32))
+    return lambda texts: np.repeat(logits if label else logits[:, ::-1], len(texts), 0)
+
+
+def test_the_mean_of_the_teachers_is_learned_and_of_a_labelled_review_half_its_label(corpus: Corpus) -> None:
+    titles = []
+
+    def progress(passes: Any, title: str) -> Any:
+        titles.append((title, len(passes)))
+        return passes
+
+    targets = teach(corpus, [certain(1), certain(1), certain(0)], progress)
+    assert titles == [(f"teacher {number} of 3", 1) for number in (1, 2, 3)]
+    assert targets.shape == (len(corpus.train) + 120, 2)
+    assert np.allclose(targets[len(corpus.train) :], [1.1 / 3, 1.9 / 3], atol=1e-6)
+    for example, target in zip(corpus.train, targets, strict=False):
+        label = np.eye(2)[example.label]
+        assert np.allclose(target, TRUTH * label + (1 - TRUTH) * np.array([1.1 / 3, 1.9 / 3]), atol=1e-6)
+
+
+def test_the_loss_sees_what_the_teachers_answer(corpus: Corpus, teacher: Snapshot) -> None:
+    targets = teach(corpus, [teacher.answer_tokens()], no_progress)
+    more = taught(corpus, targets)
+    seen: dict[str, list[float]] = {}
+    for batch in iterators(more, 16, 0)[0]:
+        ids, lengths, _ = batch_tensors(batch, torch.device("cpu"))
+        for row, length, target in zip(ids, lengths, batch.target, strict=True):
+            seen[" ".join(more.vocabulary[number] for number in row[:length])] = target.tolist()
+    expected = {
+        " ".join(word if word in more.vocabulary else "<unk>" for word in example.text): target.tolist()
+        for example, target in zip(more.train, targets, strict=True)
+    }
+    assert seen == expected
     added = more.train.examples[len(corpus.train) :]
-    probabilities = softmax(teacher.reference()([" ".join(tokens) for tokens in corpus.unlabelled]))
-    sure = [
-        (tokens, int(row.argmax()))
-        for tokens, row in zip(corpus.unlabelled, probabilities, strict=True)
-        if row.max() >= MIN_CONFIDENCE
-    ]
-    assert [(example.text, example.label) for example in added] == sure
+    assert [example.text for example in added] == corpus.unlabelled
     assert {example.origin for example in added} == {None}
-    assert 40 < len(added) < len(corpus.unlabelled)
-    for example in added:
-        named = {label for label, words in enumerate(SIGNS.values()) if set(words) & set(example.text)}
-        assert named <= {example.label}
-    assert more.train.examples[: len(corpus.train)] == corpus.train.examples
     assert more.validation is corpus.validation
     assert more.test is corpus.test
+    sure = [example for example in added if max(example.target) > 0.9]
+    assert len(sure) > 40
+    for example in sure:
+        named = {label for label, words in enumerate(SIGNS.values()) if set(words) & set(example.text)}
+        assert named <= {example.label}
 
 
-def test_a_teacher_that_does_not_fit_is_refused(data: Path, corpus: Corpus, teacher: Snapshot) -> None:
-    with pytest.raises(UsageError, match=r"--teacher: its labels are \['neg', 'pos'\], the data's \['bad', 'good'\]"):
-        with_pseudo_labels(replace(corpus, labels=("bad", "good")), teacher, TINY)
+def test_a_teacher_that_does_not_fit_is_refused(corpus: Corpus, teacher: Snapshot, tmp_path: Path) -> None:
+    other = replace(teacher, specification=replace(teacher.specification, labels=("bad", "good")))
+    with pytest.raises(UsageError, match=r"--teacher: its labels are \['bad', 'good'\], the data's \['neg', 'pos'\]"):
+        fit(corpus, TINY, settings(), tmp_path, teachers=[teacher, other])
+    recipe = replace(TINY, tokenizer=TOKENIZERS["characters"])
     with pytest.raises(UsageError, match="--teacher: its tokenizer is "):
-        with_pseudo_labels(corpus, teacher, replace(TINY, tokenizer=TOKENIZERS["characters"]))
-    with pytest.raises(UsageError, match="--teacher: its embedding has 8 numbers a word, the recipe's 9"):
-        with_pseudo_labels(corpus, teacher, replace(TINY, embedding=9))
-    with pytest.raises(UsageError, match="it has no text to label; add --unlabelled PATH"):
-        with_pseudo_labels(load_corpus(Source(str(data)), TINY, 0), teacher, TINY)
+        fit(corpus, recipe, settings(), tmp_path, teachers=[teacher])
+    assert not list(tmp_path.iterdir())
 
 
-def test_the_embedding_of_the_student_starts_from_the_teachers_rows(
-    corpus: Corpus, teacher: Snapshot, tmp_path: Path
+@pytest.mark.parametrize("size", [5, 8, 11], ids=["fewer", "the same", "more"])
+def test_the_embedding_of_the_student_starts_from_the_first_teachers_rows(
+    corpus: Corpus, teacher: Snapshot, tmp_path: Path, size: int
 ) -> None:
     assert corpus.vocabulary != teacher.vocabulary
-    rows = teacher_vectors(teacher, corpus.vocabulary)
+    rows = teacher_vectors(teacher, corpus.vocabulary, size)
     table = teacher.state["embed.weight"].numpy()
-    for word, row in zip(corpus.vocabulary, rows, strict=True):
-        known = word in teacher.vocabulary
-        assert np.array_equal(row, table[teacher.vocabulary.index(word)] if known else np.zeros(8)), word
+    assert rows.shape == (len(corpus.vocabulary), size)
+    known = [number for number, word in enumerate(corpus.vocabulary) if word in teacher.vocabulary]
+    theirs = table[[teacher.vocabulary.index(corpus.vocabulary[number]) for number in known]]
+    kept = 8 if size > 8 else size
+    errors = np.linalg.svd(table, compute_uv=False)[kept:]  # what the smaller table has to leave out
+    assert np.linalg.norm(theirs @ theirs.T - rows[known] @ rows[known].T) <= np.sum(errors**2) + 1e-3
+    assert not rows[:, kept:].any()
     assert not rows[corpus.vocabulary.index("unheard")].any()
-    fit(corpus, TINY, settings(epochs=1, learning_rate=1e-9), tmp_path, teacher=teacher)
+    fit(corpus, replace(TINY, embedding=size), settings(epochs=1, learning_rate=1e-9), tmp_path, teachers=[teacher])
     assert np.allclose(load_snapshot(tmp_path).state["embed.weight"].numpy(), rows, atol=1e-6)
 
 
-def test_a_student_learns_from_both_and_says_who_taught_it(corpus: Corpus, teacher: Snapshot, tmp_path: Path) -> None:
-    metrics = fit(corpus, TINY, settings(epochs=3), tmp_path, teacher=teacher)
-    added = len(with_pseudo_labels(corpus, teacher, TINY).train) - len(corpus.train)
+def test_a_student_learns_and_says_who_taught_it(corpus: Corpus, teacher: Snapshot, tmp_path: Path) -> None:
+    smaller = replace(TINY, hidden=6, bag=64)
+    metrics = fit(corpus, smaller, settings(epochs=3), tmp_path, teachers=[teacher, teacher])
     assert metrics["reviews"]["train"] == len(corpus.train)
-    assert metrics["reviews"]["pseudo-labelled"] == added > 0
-    assert metrics["unlabelled"] == 120
-    assert metrics["teacher"] == teacher.training
+    assert metrics["reviews"]["taught"] == metrics["unlabelled"] == 120
+    about = {"identity": teacher.identity, "recipe": "gru-pool", "data": "reviews.csv", "reviews": len(corpus.train)}
+    assert metrics["teachers"] == [about, about]
     assert load_snapshot(tmp_path).training == metrics
     assert metrics["test_accuracy"] > 90.0
 
 
-def test_a_text_that_the_teacher_labelled_is_no_suspect(corpus: Corpus, teacher: Snapshot, tmp_path: Path) -> None:
+def test_a_killed_student_goes_on_to_the_same_weights(corpus: Corpus, teacher: Snapshot, tmp_path: Path) -> None:
+    def killed(epoch: Epoch, best: bool) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(corpus, TINY, settings(epochs=3), tmp_path / "a", killed, teachers=[teacher])
+    with pytest.raises(UsageError):  # without its teacher it is another run
+        fit(corpus, TINY, settings(epochs=3), tmp_path / "a", resume=True)
+    fit(corpus, TINY, settings(epochs=3), tmp_path / "a", resume=True, teachers=[teacher])
+    fit(corpus, TINY, settings(epochs=3), tmp_path / "b", teachers=[teacher])
+    assert load_snapshot(tmp_path / "a").identity == load_snapshot(tmp_path / "b").identity
+
+
+def test_a_text_that_only_the_teacher_knows_is_no_suspect(corpus: Corpus, teacher: Snapshot, tmp_path: Path) -> None:
     """Not even where the student gets all of them wrong, as with a teacher that says the opposite."""
     opposite = {name: -tensor if name.startswith("out.") else tensor for name, tensor in teacher.state.items()}
-    wrong = replace(teacher, state=opposite)
-    added = with_pseudo_labels(corpus, wrong, TINY).train.examples[len(corpus.train) :]
-    assert len(added) > 40
-    metrics = fit(corpus, TINY, settings(epochs=3), tmp_path, teacher=wrong)
+    metrics = fit(corpus, TINY, settings(epochs=3), tmp_path, teachers=[replace(teacher, state=opposite)])
     lines = (tmp_path / "suspects.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 1 + metrics["suspects"]
     origins = {example.origin for example in corpus.train}
