@@ -17,7 +17,7 @@ from toolchain.errors import UsageError
 from toolchain.models.recipes import RECIPES
 from toolchain.models.snapshot import load_snapshot, save_snapshot
 from toolchain.training import automatic
-from toolchain.training.automatic import Plan, plan
+from toolchain.training.automatic import Plan, Sizes, plan
 from toolchain.training.loops import fit
 
 ENGLISH = "the battery of this phone was dead after one week and nobody at the shop would help me"
@@ -84,12 +84,21 @@ def test_few_reviews_are_read_more_often_than_many() -> None:
         ({"recipe": "grü"}, "expected one of auto, gru,"),
         ({"start": "nowhere"}, "nowhere: no snapshot here"),
         ({"start": "box", "tokenizer": "characters"}, "--tokenizer characters: box cuts text another way"),
-        ({"start": "box", "layers": 2}, "--layers 2: the model to start from has 1"),
+        ({"start": "box", "sizes": Sizes(layers=2)}, "--layers 2: the model to start from has 1"),
+        ({"start": "box", "sizes": Sizes(hidden=9)}, "--hidden 9: the model to start from has 256; leave --hidden out"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(tmp_path: Path, options: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         planned(write(tmp_path / "a.csv", ENGLISH), **options)
+
+
+def test_a_model_that_starts_from_nothing_has_the_sizes_that_were_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", ENGLISH)
+    for options in ({"start": "none"}, {"taught": True}, {"recipe": "gru"}):
+        found = planned(path, sizes=Sizes(hidden=9, embedding=7), **options)
+        assert (found.recipe.hidden, found.recipe.embedding, found.start) == (9, 7, None)
+    assert planned(path, sizes=Sizes(embedding=7), start="none").recipe.hidden == 256
 
 
 def test_the_documented_recipe_is_that_of_the_documented_data() -> None:
