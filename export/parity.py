@@ -1,7 +1,6 @@
 """The parity proof: every exported form against a reference, over edge cases, the whole vocabulary and real text."""
 
 import math
-import random
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -17,9 +16,8 @@ from export.spec import Specification
 from export.text import encode, lookup_table
 
 ALONE = 200
-_POOL = 4096
 _BATCH_TEXTS = 1024  # reached by the words of the vocabulary: a run costs as much as hundreds of them
-_BATCH_BYTES = 1 << 18
+_BATCH_TOKENS = 1 << 16
 _SHOWN = 80
 _EXPLAINED_AMONG = 300
 _EXPLAINED_WORDS = 64
@@ -196,10 +194,9 @@ def compare(
     run `at_once`, each in a thread.
     """
     count = len(expected.texts)
-    order = list(range(count))
-    random.Random(0).shuffle(order)
+    order: list[int] = np.random.default_rng(0).permutation(count).tolist()
     alone = sorted(order[:ALONE])
-    batches = [*_mixed_batches(expected.texts, order), *([index] for index in alone)]
+    batches = [*_mixed_batches(expected, order), *([index] for index in alone)]
     worst = _Worst(expected, tolerance, logit_ulps)
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="parity")
     try:
@@ -309,18 +306,19 @@ def _exceeds(difference: float, so_far: float) -> bool:
     return not math.isnan(so_far) and not difference <= so_far
 
 
-def _mixed_batches(texts: Sequence[str], order: Sequence[int]) -> list[list[int]]:
-    """Batches whose texts differ in length, but not so much that padding is all there is to compute."""
+def _mixed_batches(expected: Expected, order: Sequence[int]) -> list[list[int]]:
+    """Batches of texts in this order, a random one, that differ in tokens, but by no more than twice: beyond that
+    padding would be all there is to compute. A text without a token goes with those that have as many as it has
+    characters, so that blank rows stand beside short and long ones."""
+    tokens = expected.tokens.tolist()
+    octaves: dict[int, list[int]] = {}
+    for index in order:
+        length = tokens[index] or len(expected.texts[index])
+        octaves.setdefault(max(1, length).bit_length(), []).append(index)
     batches: list[list[int]] = []
-    for start in range(0, len(order), _POOL):
-        pool = sorted(order[start : start + _POOL], key=lambda index: len(texts[index]))
-        batch: list[int] = []
-        for index in pool:
-            if batch and (len(batch) == _BATCH_TEXTS or (len(batch) + 1) * len(texts[index]) > _BATCH_BYTES):
-                batches.append(batch)
-                batch = []
-            batch.append(index)
-        batches.append(batch)
+    for bits, octave in octaves.items():
+        size = max(1, min(_BATCH_TEXTS, _BATCH_TOKENS >> bits))
+        batches += [octave[start : start + size] for start in range(0, len(octave), size)]
     return batches
 
 

@@ -49,7 +49,7 @@ def open_for_scoring(
     files = [bundle.manifest["files"][each] for each in read]
     if provider != "cpu" or options or sum(each["bytes"] for each in files) < folded.WORTH_KEEPING:
         session = open_session(model, provider, threads, options)
-        _check(session, bundle, name, tolerance)
+        _check(session, bundle, name, tolerance, provider)
         return session
     digests = [each["sha256"] for each in files]
     if mapped := folded.open_mapped(digests, threads):
@@ -61,7 +61,9 @@ def open_for_scoring(
     return session
 
 
-def _check(session: "onnxruntime.InferenceSession", bundle: Bundle, name: str, tolerance: float) -> None:
+def _check(
+    session: "onnxruntime.InferenceSession", bundle: Bundle, name: str, tolerance: float, provider: str = "cpu"
+) -> None:
     rows = _some_vectors(bundle)
     blank = [row for row in rows if not row["tokens"]][:1]
     for batch in (rows, rows, blank, blank):
@@ -70,13 +72,14 @@ def _check(session: "onnxruntime.InferenceSession", bundle: Bundle, name: str, t
             (answers,) = run_text(session, ["probabilities"], texts)
         except Exception as error:  # ONNX Runtime raises a dozen classes without a common base
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:_SHOWN]
-            raise WrongAnswers(_refusal(bundle, name, f"fails on {texts[0]!r} ({reason})")) from error
+            raise WrongAnswers(_refusal(bundle, name, provider, f"fails on {texts[0]!r} ({reason})")) from error
         if not batch:
             continue
         off = np.abs(answers - np.array([row["probabilities"] for row in batch])).max(axis=1)
         if wrong := int((~(off <= tolerance)).sum()):
             by = f"by up to {off.max():.2g}, tolerance {tolerance:g}"
-            raise WrongAnswers(_refusal(bundle, name, f"answers {wrong} of {len(batch)} checked texts wrongly ({by})"))
+            said = f"answers {wrong} of {len(batch)} checked texts wrongly ({by})"
+            raise WrongAnswers(_refusal(bundle, name, provider, said))
 
 
 def _some_vectors(bundle: Bundle) -> list[Mapping[str, Any]]:
@@ -85,8 +88,9 @@ def _some_vectors(bundle: Bundle) -> list[Mapping[str, Any]]:
     return [json.loads(line) for line in lines[:: max(1, len(lines) // _TEXTS)][:_TEXTS]]
 
 
-def _refusal(bundle: Bundle, name: str, said: str) -> str:
-    return (
-        f"{bundle.folder / name}: ONNX Runtime {runtime_version()} {said}; this form is not used. "
-        "Install another version: pip install --upgrade onnxruntime (or onnxruntime-gpu)"
-    )
+def _refusal(bundle: Bundle, name: str, provider: str, said: str) -> str:
+    told = f"{bundle.folder / name}: ONNX Runtime {runtime_version()}"
+    if provider != "cpu":
+        return f"{told} on the provider {provider!r} {said}; use --provider cpu"
+    way_out = "Install another version: pip install --upgrade onnxruntime (or onnxruntime-gpu)"
+    return f"{told} {said}; this form is not used. {way_out}"

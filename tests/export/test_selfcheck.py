@@ -73,6 +73,20 @@ def test_a_run_that_fails_is_refused_with_what_the_runtime_says(bundle: Path, tm
         open_for_scoring(other, "model.onnx")
 
 
+def test_a_provider_that_answers_wrongly_is_refused_by_its_name(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runtime is right here, and the vectors are wrong."""
+    other = with_other_vectors(bundle, tmp_path / "bundle", lambda row: row.update(probabilities=[0.5, 0.5]))
+    opened = open_session(bundle / "model.onnx")
+    monkeypatch.setattr("export.selfcheck.open_session", lambda *_: opened)
+    with pytest.raises(WrongAnswers) as refusal:
+        open_for_scoring(other, "model.onnx", "coreml")
+    (line,) = str(refusal.value).splitlines()
+    assert f"ONNX Runtime {runtime_version()} on the provider 'coreml' answers " in line
+    assert line.endswith("tolerance 0.05); use --provider cpu")
+
+
 def test_every_form_of_a_right_runtime_is_taken(bundle: Path) -> None:
     opened = open_bundle(bundle)
     for name in ("model.onnx", "model.cpu.onnx", "model.explain.onnx"):

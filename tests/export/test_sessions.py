@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from export.sessions import RuntimeUnavailable, choose_provider, installed_providers, open_session
 from toolchain.scoring.default import BOX
 from toolchain.scoring.scorer import CPU
 
@@ -48,3 +49,18 @@ def test_scoring_leaves_folded_tables_and_nothing_else(tmp_path: Path) -> None:
     assert python("-c", SCORE, HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache")) == "pos"
     kept = [path.relative_to(tmp_path / "cache") for path in tmp_path.rglob("*") if path.is_file()]
     assert {path.parts[:2] for path in kept} == {("toolchain", "folded")}
+
+
+def test_a_provider_that_answers_wrongly_is_refused_by_its_name_and_offered_to_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["OpenVINOExecutionProvider", "CPUExecutionProvider"]
+    )
+    assert installed_providers() == ["cpu"]
+    assert choose_provider(BOX / CPU, "auto") == "cpu"
+    for refused in (lambda: choose_provider(BOX / CPU, "openvino"), lambda: open_session(BOX / CPU, "openvino")):
+        with pytest.raises(RuntimeUnavailable, match=r"'openvino' is not used: .* wrongly.*; use --provider cpu"):
+            refused()

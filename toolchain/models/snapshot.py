@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from toolchain.models.token_logits import running_logits, top_states
 FILE = "txtclassification.pt"
 FORMAT = 1
 _BATCH_TOKENS = 1 << 15
+_BATCH_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -146,11 +148,16 @@ def empty_model(name: str, specification: Specification, vocabulary_size: int) -
 
 
 def _batches(rows: Sequence[list[int]]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-    """Rows of ids, the longest first, as indices, ids [batch, time] padded on the right, and lengths [batch]."""
+    """Rows of ids, the longest first, as indices, ids [batch, time] padded on the right, and lengths [batch].
+
+    The shortest row of a batch is at least half as long as the longest.
+    """
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
     while order:
-        size = max(1, min(256, _BATCH_TOKENS // max(1, len(rows[order[-1]]))))
-        batch, order = order[-size:], order[:-size]
+        longest = len(rows[order[-1]])
+        size = max(1, min(_BATCH_ROWS, _BATCH_TOKENS // max(1, longest)))
+        start = max(len(order) - size, bisect_left(order, longest / 2, key=lambda index: len(rows[index])))
+        batch, order = order[start:], order[:start]
         lengths = torch.tensor([len(rows[index]) for index in batch])
         width = max(1, int(lengths.max()))
         ids = torch.tensor([rows[index] + [PADDING_ID] * (width - len(rows[index])) for index in batch])

@@ -103,8 +103,13 @@ def export_snapshot(
         for form in forms:
             (room / form.file).write_bytes(form.build(classifier, metadata))
         needs = _share_embedding(room, forms, classifier)
-        _write_vectors(room, snapshot, any(form.explains for form in forms))
-        comparisons = _compare(forms, room, snapshot, texts, "cpu")
+        edges, several = edge_cases(vocabulary, specification.max_tokens), vocabulary_cases(vocabulary, WORDS_A_VECTOR)
+        expected = _expect(snapshot, forms, [*edges, *several, *_words_and_texts(vocabulary, texts)])
+        of_vectors = len(edges) + len(several)
+        explain = any(form.explains for form in forms)
+        _write_vectors(room, snapshot, expected.take(range(of_vectors)), explain)
+        proof = expected.take([*range(len(edges)), *range(of_vectors, len(expected.texts))])
+        comparisons = _compare(forms, room, snapshot, proof, len(texts), "cpu")
         verification = Verification(_reference_model(snapshot), comparisons)
         refused = [c.failure() for c in comparisons if not c.passed and not (force and FORMS[c.form].min_agreement)]
         training = dict(snapshot.training)
@@ -157,7 +162,9 @@ def verify_bundle(
         against = "PyTorch with the snapshot's weights, shrunk as the bundle's are"
     if difference := _difference(bundle, snapshot):
         raise CheckFailed(f"{bundle.folder}: {difference} differ from the snapshot's; export the bundle from it anew")
-    comparisons = _compare(forms, bundle.folder, snapshot, texts, provider)
+    edges = edge_cases(snapshot.vocabulary, snapshot.specification.max_tokens)
+    expected = _expect(snapshot, forms, [*edges, *_words_and_texts(snapshot.vocabulary, texts)])
+    comparisons = _compare(forms, bundle.folder, snapshot, expected, len(texts), provider)
     return Verification(against, comparisons)
 
 
@@ -267,25 +274,38 @@ def _pair(figures: tuple[int, int]) -> dict[str, int]:
     return {"full": figures[0], "shrunk": figures[1]}
 
 
+def _expect(snapshot: Snapshot, forms: Sequence[Form], cases: Sequence[str]) -> parity.Expected:
+    """What PyTorch says of `cases`, with what the forms say beside the probabilities."""
+    shares = snapshot.shares_reference() if any(form.explains for form in forms) else None
+    sizes = snapshot.sizes_reference()
+    return parity.expect(snapshot.reference(), snapshot.specification, snapshot.vocabulary, cases, shares, sizes)
+
+
+def _words_and_texts(vocabulary: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """What a form is held against beside the edge cases: every word of the vocabulary alone, and real `texts`.
+
+    The answer to a word that is alone comes from its row of the table and one step from the zero state. So a row that
+    is wrong, or another word's, shows: no other word is behind it that could hide it.
+    """
+    # A graph is given nothing but clean texts; U+0000 would end a string there.
+    return [*vocabulary_cases(vocabulary, 1), *(clean(text) for text in texts)]
+
+
 def _compare(
     forms: Sequence[Form],
     folder: Path,
     snapshot: Snapshot,
-    texts: Sequence[str],
+    expected: parity.Expected,
+    real_texts: int,
     provider: str,
 ) -> list[parity.Comparison]:
-    """Every form in `folder` against PyTorch: edge cases, every word of the vocabulary alone, and the real `texts`."""
-    specification, vocabulary = snapshot.specification, snapshot.vocabulary
-    real_texts = [clean(text) for text in texts]  # a graph is given nothing else; U+0000 would end a string there
-    cases = [*edge_cases(vocabulary, specification.max_tokens), *vocabulary_cases(vocabulary, 1), *real_texts]
-    shares = snapshot.shares_reference() if any(form.explains for form in forms) else None
-    sizes = snapshot.sizes_reference()
-    expected = parity.expect(snapshot.reference(), specification, vocabulary, cases, shares, sizes)
-    real = expected.take(range(len(cases) - len(texts), len(cases))) if texts else expected
+    """Every form in `folder` beside what is `expected`, of which the last are so many `real_texts`."""
+    count = len(expected.texts)
+    real = expected.take(range(count - real_texts, count)) if real_texts else expected
     comparisons = []
     for form in forms:
         used = form_provider(form, folder, provider)
-        run = form.open(folder / form.file, specification, vocabulary, used)
+        run = form.open(folder / form.file, snapshot.specification, snapshot.vocabulary, used)
         wanted = real if form.min_agreement else expected
         comparisons.append(
             parity.compare(
@@ -303,16 +323,11 @@ def _compare(
     return comparisons
 
 
-def _write_vectors(room: Path, snapshot: Snapshot, explain: bool) -> None:
+def _write_vectors(room: Path, snapshot: Snapshot, expected: parity.Expected, explain: bool) -> None:
     """The files of conformance vectors, without the texts whose label the tolerance leaves open."""
-    specification, vocabulary = snapshot.specification, snapshot.vocabulary
-    texts = [*edge_cases(vocabulary, specification.max_tokens), *vocabulary_cases(vocabulary, WORDS_A_VECTOR)]
-    shares = snapshot.shares_reference() if explain else None
-    sizes = snapshot.sizes_reference()
-    expected = parity.expect(snapshot.reference(), specification, vocabulary, texts, shares, sizes)
     expected = expected.decided(2 * TOLERANCE)
     _write_lines(room / bundles.VECTORS, parity.vectors(expected))
-    _write_lines(room / bundles.IDS_VECTORS, parity.ids_vectors(expected, specification, vocabulary))
+    _write_lines(room / bundles.IDS_VECTORS, parity.ids_vectors(expected, snapshot.specification, snapshot.vocabulary))
     if explain:
         _write_lines(room / bundles.EXPLAIN_VECTORS, parity.explain_vectors(expected))
 
