@@ -64,22 +64,24 @@ def word_states(gru: nn.GRU, embedding: nn.Embedding, ids: Tensor, channels: Ten
         pairs, places = torch.unique(ids * batch + torch.arange(batch), return_inverse=True)
         vectors = embedding(pairs // batch) * channels[pairs % batch]
     first, *others = gru.all_weights
-    steps = _recur(F.embedding(places, _projected(vectors, first)), first)
+    projected = _projected(vectors, first)
+    places = places + torch.arange(0, len(vectors) * 4, len(vectors)).view(4, 1, 1)
+    steps = _recur(F.embedding(places, projected.flatten(0, 1)), first)
     for layer in others:
         steps = _recur(_projected(steps, layer), layer)
     return steps.transpose(0, 1)
 
 
 def _projected(steps: Tensor, layer: Sequence[Tensor]) -> Tensor:
-    """Steps [..., features] -> what a layer's gates get of them, and of the biases: [..., 4 * hidden].
+    """Steps [..., features] -> what a layer's gates get of them, and of the biases: [4, ..., hidden].
 
-    Side by side: the candidate gate n, the gates r and z, and the part of n's argument that r multiplies.
+    One after another: the candidate gate n, the gates r and z, and the part of n's argument that r multiplies.
     """
     input_weight, _, input_bias, hidden_bias = layer
-    (weight_r, weight_z, weight_n), (r, z, n) = input_weight.chunk(3), input_bias.chunk(3)
+    (by_r, by_z, by_n), (r, z, n) = input_weight.chunk(3), input_bias.chunk(3)
     hidden_r, hidden_z, hidden_n = hidden_bias.chunk(3)
-    weight, bias = torch.cat([weight_n, weight_r, weight_z]), torch.cat([n, r + hidden_r, z + hidden_z])
-    return torch.cat([F.linear(steps, weight, bias), hidden_n.expand(*steps.shape[:-1], -1)], -1)
+    parts = F.linear(steps, by_n, n), F.linear(steps, by_r, r + hidden_r), F.linear(steps, by_z, z + hidden_z)
+    return torch.stack([*parts, hidden_n.expand_as(parts[0])])
 
 
 def _recur(projected: Tensor, layer: Sequence[Tensor]) -> Tensor:
@@ -88,7 +90,7 @@ def _recur(projected: Tensor, layer: Sequence[Tensor]) -> Tensor:
 
 
 class _Recurrence(torch.autograd.Function):
-    """Projected steps [time, batch, 4 * hidden] -> states [time, batch, hidden]. It uses the steps' memory up.
+    """Projected steps [4, time, batch, hidden] -> states [time, batch, hidden]. It uses the steps' memory up.
 
     With the gates' names in the documentation of `torch.nn.GRU`, `h` for the part that r multiplies, and all of them
     begun by what `_projected` gives:
@@ -98,21 +100,22 @@ class _Recurrence(torch.autograd.Function):
         n = tanh(n + r * h)
         state = (1 - z) * n + z * state before
 
-    What r, z, n and h become stays where the projection was, and the backward pass puts their gradients there.
+    What n, r, z and h become stays where the projection was, and the backward pass puts their gradients there.
     """
 
     @staticmethod
     def forward(ctx: Any, projected: Tensor, weight: Tensor) -> Tensor:
-        time, batch, hidden = *projected.shape[:2], weight.shape[1]
+        _, time, batch, hidden = projected.shape
         states = projected.new_empty(time + 1, batch, hidden)
         states[0] = 0
-        across = weight.t().contiguous()
+        to_r, to_z, to_h = (part.t().contiguous() for part in weight.chunk(3))
 
         def run(rows: slice) -> None:
             state, *following = states[:, rows].unbind(0)
-            for gates, after in zip(_by_step(projected[:, rows], hidden), following, strict=True):
-                n, r, z, h, rz, rzh = gates
-                rzh.addmm_(state, across)
+            for (n, r, z, h), rz, after in zip(*_by_step(projected[:, :, rows]), following, strict=True):
+                r.addmm_(state, to_r)
+                z.addmm_(state, to_z)
+                h.addmm_(state, to_h)
                 rz.sigmoid_()
                 n.addcmul_(r, h).tanh_()
                 state = torch.lerp(n, state, z, out=after)
@@ -125,15 +128,15 @@ class _Recurrence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         gates, weight, states = ctx.saved_tensors
-        batch, hidden = states.shape[1:]
+        from_r, from_z, from_h = weight.chunk(3)
 
         def run(rows: slice) -> None:
             before = states[:-1, rows].unbind(0)
             by_state, by_before = states.new_zeros(2, *before[0].shape).unbind(0)
-            by_rz = states.new_empty(len(by_state), 2 * hidden)
-            by_r, by_z = by_rz.chunk(2, 1)
-            steps = zip(gradient[:, rows].unbind(0), before, _by_step(gates[:, rows], hidden), strict=True)
-            for given, state, (n, r, z, h, rz, rzh) in reversed(list(steps)):
+            by_rz = torch.empty_like(gates[1:3, 0, rows])
+            by_r, by_z = by_rz.unbind(0)
+            steps = zip(gradient[:, rows].unbind(0), before, *_by_step(gates[:, :, rows]), strict=True)
+            for given, state, (n, r, z, h), rz in reversed(list(steps)):
                 by_state.add_(given)
                 torch.sub(state, n, out=by_z).mul_(by_state)
                 torch.mul(by_state, z, out=by_before)
@@ -141,17 +144,18 @@ class _Recurrence(torch.autograd.Function):
                 torch.mul(n, h, out=by_r)
                 torch.mul(n, r, out=h)
                 _sigmoid_backward(by_rz, rz, grad_input=rz)
-                by_state, by_before = by_before.addmm_(rzh, weight), by_state
+                by_before.addmm_(r, from_r).addmm_(z, from_z).addmm_(h, from_h)
+                by_state, by_before = by_before, by_state
 
-        _in_threads(run, batch)
-        by_weight = torch.mm(gates[..., hidden:].flatten(0, 1).t(), states[:-1].flatten(0, 1))
-        return gates, by_weight
+        _in_threads(run, states.shape[1])
+        before = states[:-1].flatten(0, 1)
+        by_weight = [torch.mm(gate.flatten(0, 1).t(), before) for gate in gates[1:]]
+        return gates, torch.cat(by_weight)
 
 
-def _by_step(gates: Tensor, hidden: int) -> list[tuple[Tensor, ...]]:
-    """Views of [time, rows, 4 * hidden] for each step: n, r, z and h, r and z together, and r, z and h together."""
-    parts = [*gates.chunk(4, 2), gates[..., hidden : 3 * hidden], gates[..., hidden:]]
-    return list(zip(*(part.unbind(0) for part in parts), strict=True))
+def _by_step(gates: Tensor) -> tuple[list[tuple[Tensor, ...]], Sequence[Tensor]]:
+    """Views of [4, time, rows, hidden] for each step: n, r, z and h, and r and z together."""
+    return list(zip(*(gate.unbind(0) for gate in gates), strict=True)), gates[1:3].unbind(1)
 
 
 def _in_threads(run: Callable[[slice], None], batch: int) -> None:
