@@ -12,12 +12,11 @@ import pytest
 from selenium.webdriver.support.ui import WebDriverWait
 
 import toolchain
-from examples.tests.headless import browsing, serving
+from examples.tests.headless import PATIENCE, browsing, serving
 from examples.tests.looking import WIDTHS, look
 from tests.docs.pages import DOCS, ROOT
 
 REPOSITORY = "https://example.org/toolchain"
-PATIENCE = 60.0
 DRAWN = "return document.querySelector('pre.mermaid') === null"  # which the theme replaces by the diagram
 # What leaves the window sideways; a block of code or a table that is wider scrolls by itself.
 OVERFLOWING = """

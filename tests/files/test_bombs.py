@@ -75,7 +75,7 @@ def said(folder: Path, bomb: bytes, honest: bytes | None = None, name: str = "bo
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=300,
         env={"PYTHONPATH": str(Path(__file__).parents[2])},
     )
     answer, grown = ended.stdout.splitlines()

@@ -15,7 +15,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from examples.tests.headless import browsing
+from examples.tests.headless import PATIENCE, browsing
 from examples.tests.looking import faint, look
 from tests.report.test_report import make_bundle
 from toolchain.report.html_page import (
@@ -38,7 +38,6 @@ from toolchain.report.html_page import (
 from toolchain.report.report import write_report
 from toolchain.report.shown import visible
 
-PATIENCE = 60.0
 ROWS = 50_000
 ATTACK = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
 HOSTILE = [

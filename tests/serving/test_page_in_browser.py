@@ -10,11 +10,10 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from examples.tests.headless import browsing
+from examples.tests.headless import PATIENCE, browsing
 from examples.tests.looking import SCHEMES, WIDTHS, faint, look, misplaced
 from tests.serving.running import Running, serving
 
-PATIENCE = 60.0
 ATTACK = "a fine <img src=x onerror='window.hacked = 1'></p><script>window.hacked = 1</script> film"
 OVERFLOWING = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
