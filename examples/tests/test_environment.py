@@ -25,13 +25,11 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 IN_EFFECT = "import locale; print(locale.setlocale(locale.LC_ALL, ''), locale.localeconv()['decimal_point'])"
 
+# A locale and a time zone each, for one has nothing to do with the other.
 ENVIRONMENTS: dict[str, Environment] = {
     "empty": {},
-    "LC_ALL=C": {"LC_ALL": "C", "LANG": "C"},
-    "a locale that is not there": {"LC_ALL": "xx_XX.UTF-8"},
-    "fourteen hours ahead": {"TZ": "Pacific/Kiritimati"},
-    "half an hour off, with summer time": {"TZ": "America/St_Johns"},
-    "a time zone that is not there": {"TZ": ":/nowhere"},
+    "C, fourteen hours ahead": {"LC_ALL": "C", "LANG": "C", "TZ": "Pacific/Kiritimati"},
+    "a locale that is not there, half an hour off": {"LC_ALL": "xx_XX.UTF-8", "TZ": "America/St_Johns"},
 }
 
 
@@ -73,13 +71,16 @@ def usual(programs: list[Program], bundle: Path) -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def turkish(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """An environment in Turkish, where the lower case of I is ı and numbers have a decimal comma; in effect, surely."""
+    """An environment in Turkish, where the lower case of I is ı and numbers have a decimal comma; in effect, surely.
+
+    And in a time zone that is not there.
+    """
     localedef = shutil.which("localedef")
     assert localedef, "install localedef (Debian: libc-bin)"
     assert Path("/usr/share/i18n/locales/tr_TR").exists(), "install the sources of locales (Debian: locales)"
     folder = tmp_path_factory.mktemp("locales")
     subprocess.run([localedef, "-i", "tr_TR", "-f", "UTF-8", folder / "tr_TR.UTF-8"], check=True)
-    environment = {"LC_ALL": "tr_TR.UTF-8", "LOCPATH": str(folder)}
+    environment = {"LC_ALL": "tr_TR.UTF-8", "LOCPATH": str(folder), "TZ": ":/nowhere"}
     assert output([sys.executable, "-c", IN_EFFECT], environment) == b"tr_TR.UTF-8 ,\n"
     return environment
 
