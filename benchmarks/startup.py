@@ -1,13 +1,15 @@
 """Where the time of one row goes: `toolchain score` on a file of one row, step by step, each as a process of its own.
 
-    python benchmarks/startup.py [--bundle bundle] [--rounds 7] [--beside PATH]
+    python benchmarks/startup.py [--bundle bundle] [--rounds 7] [--beside PATH] [--data PATH/aclImdb --rows 5000]
 
 A step's share is what it takes beyond the steps above it. Processor time, the least of the rounds, in turns: on a
 machine that is shared the clock says little. `--beside` is another checkout of the project, of which the whole is
-measured in the same turns.
+measured in the same turns. With `--data` a file of so many rows is scored as well, and the last line says which share
+of that process is not the model.
 """
 
 import argparse
+import csv
 import os
 import resource
 import subprocess
@@ -15,6 +17,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from toolchain.corpus.reviews import Source, read_texts
+from toolchain.judging.bench import different_texts
 
 ROOT = Path(__file__).parents[1]
 OPEN = "from toolchain.scoring.scorer import Scorer; Scorer({bundle}, 'cpu')"
@@ -27,6 +32,21 @@ STEPS = {
     "the session, checked": "import numpy, onnxruntime, toolchain.cli.app, toolchain.cli.score, toolchain.scoring.job; "
     + OPEN,
 }
+SHARE = """
+import atexit, time
+from toolchain.scoring import scorer
+spent, run = [], scorer.run_text
+def run_text(*given):
+    start = time.thread_time()
+    answers = run(*given)
+    spent.append(time.thread_time() - start)
+    return answers
+scorer.run_text = run_text
+atexit.register(lambda: print(sum(spent), time.process_time()))
+from toolchain.cli.app import app
+app()
+"""
+"""`toolchain`, which prints at its end the seconds of processor time of the model, and all of them."""
 WHOLE, FIRST, BESIDE = "the row, all in all", "the same, without kept tables", "the other checkout"
 
 
@@ -35,6 +55,8 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="default: the model in the box")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--beside", type=Path)
+    parser.add_argument("--data", help="reviews, such as PATH/aclImdb")
+    parser.add_argument("--rows", type=int, default=5000)
     arguments = parser.parse_args()
     bundle = arguments.bundle and arguments.bundle.absolute()
     with tempfile.TemporaryDirectory() as name:
@@ -57,7 +79,21 @@ def main() -> None:
                 subprocess.run(["rm", "-rf", str(room / "none")], check=True)
                 if number:
                     seconds[step].append(took)
-    show(seconds)
+        show(seconds)
+        if arguments.data:
+            texts = different_texts(read_texts(Source(arguments.data)), arguments.rows)
+            print(outside_the_model(texts, score[4:], room))
+
+
+def outside_the_model(texts: list[str], options: list[str], room: Path) -> str:
+    """Score a file of these texts with these options of `score` -> where the processor time went, in a line."""
+    with (room / "many.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["text"], *([text] for text in texts)])
+    command = ["-c", SHARE, "score", str(room / "many.csv"), *options, "-o", str(room / "out.csv"), "--quiet"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(room / "cache")}
+    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, check=True)
+    model, whole = map(float, done.stdout.split())
+    return f"{len(texts):,} rows: {whole:.2f} s, of which {1 - model / whole:.1%} is not the model"
 
 
 def run(command: list[str], room: Path, variables: dict[str, str]) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -184,9 +185,14 @@ class Window:
     bundle: str
     reference: Reference | None
 
+    @cached_property
+    def rejected(self) -> int:
+        """How many of the records are rejected."""
+        return sum(reason is not None for reason in self.reasons)
+
     def answered(self) -> int:
         """How many of the records are done by now; those that are rejected are from the start."""
-        return self.pending.done() + sum(reason is not None for reason in self.reasons)
+        return self.pending.done() + self.rejected
 
 
 def open_records(source: str, output: Kind, options: Options, stack: ExitStack, end: int | None = None) -> Table:
