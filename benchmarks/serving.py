@@ -6,7 +6,8 @@ Texts are words of the bundle's own vocabulary, all of one length, and no text i
 one call of `Scorer` in this process, then asks a `toolchain serve` of its own over 127.0.0.1 with 1, 8 and 64 clients;
 a client asks, waits for the answer and asks again over one connection. One client gets an eighth of the texts. The
 client is this process: what it costs counts against the service, because both share the cores. Figures are medians over
-the rounds. A load that takes longer than `--seconds` is cut there, and the rate is that of what was answered.
+the rounds. A load that takes longer than `--seconds` is cut there, and the rate is that of what was answered. The
+milliseconds of a core are those of both processes, by text; other work on the machine moves them less than the rates.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,10 +39,12 @@ START_SECONDS = 120.0
 
 @dataclass
 class Load:
-    """What clients got: answers a second by round, and the seconds that every request took."""
+    """What clients got: answers a second and seconds of a core a text by round, and the seconds that every request
+    took."""
 
     rates: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    core_seconds: list[float] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
@@ -50,7 +54,8 @@ class Load:
     def to_json(self) -> dict[str, float]:
         """Plain values, the latencies in milliseconds."""
         p50, p99 = np.percentile(self.seconds, [50, 99]) * 1000
-        return {"rows_per_second": self.rate, "p50_ms": p50, "p99_ms": p99}
+        core = statistics.median(self.core_seconds) * 1000
+        return {"rows_per_second": self.rate, "p50_ms": p50, "p99_ms": p99, "core_ms": core}
 
 
 def main() -> None:
@@ -113,12 +118,14 @@ def start(bundle: Path, workers: int, log: Path) -> tuple[subprocess.Popen[bytes
 
 def call(scorer: Scorer, calls: list[list[str]], load: Load) -> None:
     """Score in this process, one call after the other."""
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.process_time()
     for texts in calls:
         called = time.perf_counter()
         scorer.score(texts)
         load.seconds.append(time.perf_counter() - called)
-    load.rates.append(sum(map(len, calls)) / (time.perf_counter() - began))
+    count = sum(map(len, calls))
+    load.rates.append(count / (time.perf_counter() - began))
+    load.core_seconds.append((time.process_time() - worked) / count)
 
 
 async def ask(port: int, texts: list[str], clients: int, seconds: float, load: Load) -> None:
@@ -126,13 +133,22 @@ async def ask(port: int, texts: list[str], clients: int, seconds: float, load: L
     left = [request(text) for text in texts]
     loop = asyncio.get_running_loop()
     done: list[asyncio.Future[None]] = [loop.create_future() for _ in range(clients)]
-    before = len(load.seconds)
+    before, worked = len(load.seconds), core_seconds(port)
     began = time.perf_counter()
     for each in done:
         await loop.create_connection(lambda each=each: _Client(left, load, each), "127.0.0.1", port)  # type: ignore[misc]
     loop.call_later(seconds, left.clear)
     await asyncio.gather(*done)
-    load.rates.append((len(load.seconds) - before) / (time.perf_counter() - began))
+    count = len(load.seconds) - before
+    load.rates.append(count / (time.perf_counter() - began))
+    load.core_seconds.append((core_seconds(port) - worked) / count)
+
+
+def core_seconds(port: int) -> float:
+    """What the service and this process have worked so far; of several workers nothing is known."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as figures:
+        found = re.search(rb"(?m)^process_cpu_seconds_total (.+)$", figures.read())
+    return time.process_time() + (float(found[1]) if found else float("nan"))
 
 
 def request(text: str) -> bytes:
@@ -184,7 +200,7 @@ class _Client(asyncio.Protocol):
 def show(calls: dict[str, Load], loads: dict[int, Load], arguments: argparse.Namespace) -> None:
     """The table; the last column sets every line beside one call with all texts."""
     table = Table(title=f"{arguments.texts:,} texts of {arguments.words} words, {arguments.rounds} rounds")
-    for column in ("route", "rows/s", "p50 ms", "p99 ms", "of one call"):
+    for column in ("route", "rows/s", "p50 ms", "p99 ms", "of one call", "ms of a core"):
         table.add_column(column, justify="left" if column == "route" else "right")
     whole = calls["one call"]
     rows = {f"in process, {name}": load for name, load in calls.items()}
@@ -193,7 +209,7 @@ def show(calls: dict[str, Load], loads: dict[int, Load], arguments: argparse.Nam
         figures = load.to_json()
         latencies = ("", "") if load is whole else (f"{figures['p50_ms']:.1f}", f"{figures['p99_ms']:.1f}")
         share = statistics.median(one / other for one, other in zip(load.rates, whole.rates, strict=True))
-        table.add_row(name, f"{load.rate:,.0f}", *latencies, f"{share:.0%}")
+        table.add_row(name, f"{load.rate:,.0f}", *latencies, f"{share:.0%}", f"{figures['core_ms']:.2f}")
     Console(width=100).print(table)
 
 

@@ -112,7 +112,9 @@ def open_bundle(folder: Path) -> Bundle:
                 f"{folder}: a snapshot, not a bundle; export it, and name the bundle: "
                 f"toolchain export --snapshot {folder} --out bundle"
             )
-        raise InvalidBundle(f"{folder}: no bundle here; make one: toolchain export --format all --out {folder}")
+        if folder.is_file():
+            raise InvalidBundle(f"{folder}: a file, not a bundle; name the folder that toolchain export wrote")
+        raise InvalidBundle(f"{folder}: no bundle here; make one: toolchain export --out {folder}")
     if path.stat().st_size > _MAX_MANIFEST_BYTES:
         raise InvalidBundle(f"{path}: larger than {_MAX_MANIFEST_BYTES} bytes; not a manifest")
     try:

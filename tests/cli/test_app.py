@@ -153,10 +153,50 @@ def test_options_are_converted_as_typer_does(run: Run, bundle: Path, reviews: Pa
         (["scor", "a"], "no such command 'scor'. Did you mean 'score', 'doctor'? See toolchain --help"),
         (["score", "a", "--output", "b"], "no such option: --output. Did you mean --out? See toolchain score --help"),
         (["train", "--bundle", "a"], "no such option: --bundle; see toolchain train --help"),
+        (["serve", "--bundle", "a"], "--bundle: write BUNDLE without it; see toolchain serve --help"),
+        (["score", "a", "--explain"], "--explain needs a value; see toolchain score --help"),
+        (["score", "a", "--limit", "ten"], "--limit: expected a whole number; see toolchain score --help"),
+        (["score", "a", "--min-confidence", "x"], "--min-confidence: expected a number; see toolchain score --help"),
+        (
+            ["score", "a", "--bundle", "b", "--bundle", "c"],
+            "--bundle takes one value, and stands there 2 times; see toolchain score --help",
+        ),
+        (
+            ["inspect", "pyproject.toml"],
+            "pyproject.toml: a file, not a bundle; name the folder that toolchain export wrote",
+        ),
+        (["compare", str(BOX), str(BOX), "data"], "data: is a folder; name a file in it"),
+        (["report", "data"], "data: is a folder; name a file that toolchain score wrote"),
+        (["explain", " "], "text 1 is blank; leave it out"),
+        (
+            ["export", "--snapshot", "data/reviews.csv"],
+            "data/reviews.csv: not a snapshot, or damaged; name the folder that toolchain train wrote, or train anew",
+        ),
+        (
+            ["train", "--data", "sample", "--out", "README.md"],
+            "--out README.md: is a file; name a folder for the snapshot",
+        ),
+        (
+            ["train", "--data", "sample", "--test-data", "mine.csv"],
+            "--test-data mine.csv: sample has its own test reviews; leave --test-data out",
+        ),
+        (["score", str(BOX)], f"{BOX}: a bundle, not reviews; to score with it: --bundle {BOX}"),
+        (
+            ["score", "https://example.com/a.csv"],
+            "https://example.com: toolchain downloads nothing; download the file, and name it here",
+        ),
     ],
 )
-def test_wrong_use_ends_in_what_to_type(run: Run, arguments: list[str], said: str) -> None:
+def test_wrong_use_ends_in_what_to_type(
+    run: Run, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
     assert error_line(run(*arguments)) == f"error: {said}"
+
+
+def test_an_option_that_may_be_repeated_is_taken_as_often_as_it_stands_there(run: Run, reviews: Path) -> None:
+    ended = run("score", reviews, "-o", "-", "--keep", "id", "--keep", "label", "-q", "-q")
+    assert ended.stdout.startswith("id,label,prediction,confidence\n")
 
 
 def test_help_is_help_whatever_stands_beside_it(run: Run) -> None:
@@ -180,8 +220,10 @@ def test_a_missing_input_is_named(bundle: Path, tmp_path: Path) -> None:
         (b"id,words\n1,a\n", ["no column named like text", "its columns: id, words", "--text-column"]),
         ("text\na\n".encode("utf-16-le"), ["UTF-16", "UTF-8", "--encoding"]),
         ("text,größe\na,b\n".encode("latin-1"), ["is not UTF-8", "probably cp1252", "--encoding cp1252"]),
+        (bytes(range(1, 256)) * 20, ["holds no text", "of another kind of file"]),
+        (b"id;words\n1;a\n", ["its columns: id, words", "--text-column"]),
     ],
-    ids=["empty", "blank header", "no text column", "UTF-16", "Latin-1"],
+    ids=["empty", "blank header", "no text column", "UTF-16", "Latin-1", "binary", "semicolons"],
 )
 def test_an_input_that_cannot_be_read_is_wrong_use(
     run: Run, bundle: Path, tmp_path: Path, data: bytes, said: list[str]
@@ -190,6 +232,14 @@ def test_an_input_that_cannot_be_read_is_wrong_use(
     line = error_line(run("score", tmp_path / "in.csv", "--bundle", bundle, "--quiet"))
     assert all(part in line for part in [str(tmp_path / "in.csv"), *said])
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_a_header_in_one_piece_raises_the_question_of_the_delimiter(run: Run, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_bytes(b"id,words\n1,a\n")
+    line = error_line(run("score", tmp_path / "in.csv", "--bundle", bundle, "--delimiter", ";"))
+    assert line.endswith(
+        "its columns: id,words. Name it: --text-column NAME; or is it cut at the wrong mark? --delimiter"
+    )
 
 
 @pytest.mark.parametrize("command", ["score", "evaluate"])

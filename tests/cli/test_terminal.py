@@ -20,6 +20,7 @@ from typer.main import get_command
 
 from toolchain.cli import progress, terminal
 from toolchain.cli.app import app
+from toolchain.look import opening
 from toolchain.scoring.default import BOX
 from toolchain.scoring.job import JobProgress
 
@@ -366,3 +367,17 @@ def test_the_shell_completes(run: Run, monkeypatch: pytest.MonkeyPatch, line: st
     status, stdout, _ = run()
     assert status == 0
     assert set(stdout.split()) == offered
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a fine film", "a fine film"),
+        ("a fine film, and more", "a fine film,"),
+        ("a fine\nfilmmaker", "a fine"),
+        ("an incomprehensible plot", "an incomprehe"),
+        ("x" * 20, "x" * 13),
+    ],
+)
+def test_the_start_of_a_text_ends_between_words_where_it_can(text: str, shown: str) -> None:
+    assert opening(text, 13) == shown

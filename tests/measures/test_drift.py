@@ -117,12 +117,12 @@ def test_each_quantity_warns_by_itself_and_in_plain_words() -> None:
         assert drift is not None
         return list(drift.warnings)
 
-    own = f"in its own validation text it was {100 * reference.statistics.unknown_rate:.1f} %"
+    own = f"in the model's validation text it was {100 * reference.statistics.unknown_rate:.1f} %"
     tokens, unknown, probabilities = texts(600, seed=1, unknown=0.38)
     rate = 100 * unknown.sum() / tokens.sum()
     assert warnings(tokens, unknown, probabilities) == [f"{rate:.1f} % of the words are unknown to this model; {own}"]
     (line,) = warnings(*texts(600, seed=1, length=3.0))
-    assert "words or fewer; in its own validation text it was" in line
+    assert "words or fewer; in the model's validation text it was" in line
     tokens, unknown, probabilities = texts(600, seed=1)
     sure = np.clip(np.sign(probabilities - 0.5), 0.001, 0.999)
     (line,) = warnings(tokens, unknown, sure)
@@ -236,7 +236,9 @@ def test_a_file_in_another_language_is_called_out_in_the_summary(trained_tiny: T
     assert drift["unknown_rate"] > 0.9 > drift["reference_unknown_rate"] + 0.8
     assert drift["shifts"]["unknown"]["index"] > 1
     rate = f"{100 * drift['unknown_rate']:.1f} %"
-    assert drift["warnings"][0].startswith(f"{rate} of the words are unknown to this model; in its own validation text")
+    assert drift["warnings"][0].startswith(
+        f"{rate} of the words are unknown to this model; in the model's validation text"
+    )
     messages = " ".join(result.stderr.split())
     for warning in drift["warnings"]:
         assert f"warning: {warning}" in messages

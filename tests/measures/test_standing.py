@@ -58,7 +58,7 @@ def test_the_line_names_the_part_and_all_three() -> None:
         (80, "no better than TF-IDF"),
         (78, "may be chance on 100 reviews"),
         (60, "60.0 beside 80.0 %: try"),
-        (50, "always to answer 'neg'"),
+        (50, "always answering 'neg'"),
     ],
 )
 def test_a_warning_where_the_model_is_no_better(accuracy: int, said: str | None) -> None:

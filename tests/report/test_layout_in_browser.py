@@ -3,6 +3,7 @@
 import csv
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,14 @@ from toolchain.scoring.job import Options, score_file
 from toolchain.scoring.scorer import Scorer
 
 ROWS = 300
-PAGES = ("report", "one", "comparison")
+PAGES = ("report", "one", "comparison", "long")
+LONG_LABELS = ("complaint about the delivery", "praise for the customer service", "question_about_an_open_order")
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `report.html` on labelled rows, `one.html` on a single one without a label, `comparison.html`."""
+    """A folder with `report.html` on labelled rows, `one.html` on a single one without a label, `comparison.html`, and
+    `long.html` on rows with long labels."""
     folder = tmp_path_factory.mktemp("layout")
     bundle = explaining_bundle(folder / "bundle")
     generator = random.Random(0)
@@ -46,6 +49,19 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
             write_report(scored, str(folder / f"{page}.html"), bundle)
         comparison = compare_models(scorer, other, str(folder / "reviews.csv"), Options())
     write_comparison(comparison, folder / "comparison.html")
+    named = dict(zip(LABELS, LONG_LABELS, strict=True))
+    write_csv(folder / "long.csv", ("order", "review", "label"), [(*row[:2], named[row[2]]) for row in rows])
+    with Scorer(relabelled(folder / "relabelled"), "cpu", threads=1) as scorer:
+        score_file(scorer, str(folder / "long.csv"), str(folder / "long.scored.csv"), Options())
+    write_report(str(folder / "long.scored.csv"), str(folder / "long.html"), folder / "relabelled")
+    return folder
+
+
+def relabelled(folder: Path) -> Path:
+    """A bundle whose labels are long."""
+    snapshot = small_snapshot()
+    snapshot = replace(snapshot, specification=replace(snapshot.specification, labels=LONG_LABELS))
+    export_snapshot(snapshot, folder, ["onnx-cpu", "onnx-explain"])
     return folder
 
 

@@ -161,9 +161,11 @@ def test_what_is_no_scored_file_is_refused_in_one_line(
 
 
 def test_what_is_no_file_is_refused(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    for source in (tmp_path, tmp_path / "no.csv", "-"):
+    for source in (tmp_path / "no.csv", "-"):
         with pytest.raises(UsageError, match="no such file; expected one that toolchain score wrote"):
             survey_file(str(source), tiny_bundle)
+    with pytest.raises(UsageError, match="is a folder; name a file that toolchain score wrote"):
+        survey_file(str(tmp_path), tiny_bundle)
 
 
 def test_a_column_that_only_sounds_like_labels_is_said_to_hold_none(tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -304,14 +306,18 @@ def test_words_are_coloured_where_the_bundle_explains(bundle: Path, sample_csv: 
 
 def test_the_command_writes_the_page_and_says_where(tiny_bundle: Bundle, tmp_path: Path) -> None:
     file = write_csv(tmp_path / "r.scored.csv", ROWS)
-    arguments = ["report", str(file), "--bundle", str(tiny_bundle.folder), "-o", str(tmp_path / "r.html")]
-    done = CliRunner().invoke(app, arguments)
+    bundle, out = ["--bundle", str(tiny_bundle.folder)], ["-o", str(tmp_path / "r.html")]
+    done = CliRunner().invoke(app, ["report", str(file), *bundle, *out])
     assert done.exit_code == 0, done.output
     assert "5 rows; report:" in done.output
     assert (tmp_path / "r.html").read_bytes().endswith(b"</html>\n")
     assert not list(tmp_path.glob("*.partial"))
-    for wrong in (["-o", str(tmp_path / "no" / "r.html")], ["-o", str(file)], ["--bundle", str(tmp_path)]):
-        done = CliRunner().invoke(app, [*arguments, *wrong])
+    for wrong in (
+        [*bundle, "-o", str(tmp_path / "no" / "r.html")],
+        [*bundle, "-o", str(file)],
+        [*out, "--bundle", str(tmp_path)],
+    ):
+        done = CliRunner().invoke(app, ["report", str(file), *wrong])
         assert done.exit_code == 2
         assert re.search("error: .*(folder|is an input|bundle)", done.output)
 

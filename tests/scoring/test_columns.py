@@ -99,7 +99,7 @@ def test_what_is_written_reads_back_in_the_dialect_of_the_file(quoting: Quoting,
 @pytest.mark.parametrize("label", ["a;b", "two\nlines"])
 def test_what_cannot_be_one_cell_where_quotes_do_not_quote_is_refused(label: str) -> None:
     reader = CsvReader(io.BytesIO(b"text;n\na;1\n"), "in.csv", dialect=Dialect(";", "none"))
-    with pytest.raises(UsageError, match=r"in\.csv: quotes do not quote in it, so that .* cannot be written"):
+    with pytest.raises(UsageError, match=r"in\.csv: quotes are plain characters in it, so that .* cannot be written"):
         row_renderer(reader, Appended((label, "b")), ["prediction"], None)
     with pytest.raises(UsageError, match=r"cannot be written as one cell"):
         render_header(reader, ["prediction", f"p_{label}"], None)

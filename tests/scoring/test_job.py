@@ -233,8 +233,8 @@ def test_an_object_without_a_text_is_rejected_with_what_it_holds_instead(scorer:
     expected = [
         "missing or null",
         "missing or null",
-        "holds int",
-        "holds list",
+        "holds a number, expected a string",
+        "holds a list, expected a string",
         "is blank",
         "not a JSON object",
         "not JSON",

@@ -277,7 +277,7 @@ def test_a_damaged_page_keeps_what_was_before(scorer: Scorer, source: Path) -> N
     start = column.dictionary_page_offset or column.data_page_offset
     data[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
     source.write_bytes(data)
-    with pytest.raises(UsageError, match=r"damaged behind row 34 .* The 34 rows before that.*are scored and kept"):
+    with pytest.raises(UsageError, match=r"damaged after row 34 .* The 34 rows before that.*are scored and kept"):
         score(scorer, source)
     assert not source.with_name("in.scored.parquet").exists()
 

@@ -88,7 +88,7 @@ def metrics_of(accuracy: float, temperature: float = 1.0, recipe: str = "gru-poo
         (metrics_of(70, recipe="gru"), [0.5, 0.4, 0.45], ["--recipe"]),
         (metrics_of(90, 0.2), [0.5, 0.4, 0.45], ["hardly sure"]),
         (metrics_of(90, 3.5), [0.5, 0.4, 0.45], ["far too sure"]),
-        (metrics_of(50, 3.5), [0.5, 0.4, 0.45], ["always to answer", "far too sure"]),
+        (metrics_of(50, 3.5), [0.5, 0.4, 0.45], ["always answering", "far too sure"]),
     ],
 )
 def test_what_speaks_against_a_training(metrics: dict[str, object], losses: list[float], said: list[str]) -> None:

@@ -203,10 +203,10 @@ def test_the_loss_sees_what_the_teachers_answer(corpus: Corpus, teacher: Snapsho
 
 def test_a_teacher_that_does_not_fit_is_refused(corpus: Corpus, teacher: Snapshot, tmp_path: Path) -> None:
     other = replace(teacher, specification=replace(teacher.specification, labels=("bad", "good")))
-    with pytest.raises(UsageError, match=r"--teacher: its labels are \['bad', 'good'\], the data's \['neg', 'pos'\]"):
+    with pytest.raises(UsageError, match="--teacher: its labels are bad, good, the data's neg, pos; name a"):
         fit(corpus, TINY, settings(), tmp_path, teachers=[teacher, other])
     recipe = replace(TINY, tokenizer=TOKENIZERS["characters"])
-    with pytest.raises(UsageError, match="--teacher: its tokenizer is "):
+    with pytest.raises(UsageError, match="--teacher: it cuts text into other tokens than the recipe"):
         fit(corpus, recipe, settings(), tmp_path, teachers=[teacher])
     assert not list(tmp_path.iterdir())
 

@@ -39,12 +39,14 @@ _EXTRAS = dict.fromkeys(("torch", "torchtext", "onnx", "matplotlib", "gensim", "
 """A module that may not be installed -> the extra that brings it."""
 
 _JOBS = {
-    ("evaluate", "train"): "evaluate --snapshot",
+    ("evaluate", "torch"): "evaluate --snapshot",
+    ("evaluate", "matplotlib"): "evaluate --reliability",
+    ("score", "pyarrow"): "score --engine ray",
     ("score", "ray"): "score --engine ray",
     ("train", "tensorboard"): "train --tensorboard",
-    ("verify", "train"): "verify --snapshot",
+    ("verify", "torch"): "verify --snapshot",
 }
-"""A command and an extra -> what of the command needs it, where that is not all of it."""
+"""A command and a module -> what of the command needs it, where that is not all of it."""
 
 
 class _Commands(Mapping[str, Any]):
@@ -114,11 +116,12 @@ def _one_line_an_error(command: Callable[..., None], name: str) -> Callable[...,
             fail(str(error))
             raise typer.Exit(1 if isinstance(error, CheckFailed) else 2) from None
         except ModuleNotFoundError as error:
-            extra = _EXTRAS.get((error.name or "").split(".")[0])
+            module = (error.name or "").split(".")[0]
+            extra = _EXTRAS.get(module)
             if _debug or extra is None:
                 raise
             fail(
-                f"{_JOBS.get((name, extra), name)} needs {error.name}, which is not installed; install all it needs: "
+                f"{_JOBS.get((name, module), name)} needs {module}, which is not installed; install all it needs: "
                 f"pip install 'toolchain[{extra}]'"
             )
             raise typer.Exit(2) from None

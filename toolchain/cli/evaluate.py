@@ -86,6 +86,8 @@ def evaluate(
         predictions = placed(predictions, PREDICTIONS)
         check(predictions, PREDICTIONS, overwrite, [data], "--predictions")
     if reliability:
+        import matplotlib.figure  # noqa: F401  # tells at once where it is not installed
+
         from toolchain.training.figures import RELIABILITY
 
         reliability = placed(reliability, RELIABILITY)

@@ -45,6 +45,7 @@ def print_explanations(texts: list[str], bundle: Path | None, as_json: bool) -> 
 
     explainer = Explainer(bundle)
     say(f"model {escape(str(explainer.bundle.folder))}/{explainer.model}")
+    options.refuse_blank_texts(texts)
     explanations = explainer.explain(texts)
     if as_json:
         print_json([explanation.to_json() for explanation in explanations])

@@ -16,7 +16,12 @@ from toolchain.errors import quoted
 
 _WIDEST, _NAMES = 110, 30  # columns of the help, and of the names of options in it
 _ALIKE = 0.7  # so near a name is one misspelt: --texct-column, and not --unlabelled for --bundle
-_PLAINLY = {"greater than or equal to": "at least", "less than or equal to": "at most"}
+_PLAINLY = {
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+}
 _WrongUse: Any = typer.BadParameter.__base__  # Click's UsageError: Typer has a copy of Click without a public name
 
 
@@ -134,7 +139,15 @@ class Command(_PlainHelp, TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """The values of the options. Raises `_WrongUse` on a value too many, with what to type where that is plain."""
-        values, left, _ = self.make_parser(ctx).parse_args(list(args))
+        try:
+            values, left, given = self.make_parser(ctx).parse_args(list(args))
+        except _WrongUse as error:
+            error.ctx = ctx
+            raise
+        each: Any
+        for each in given:
+            if given.count(each) > 1 and each.param_type_name == "option" and not (each.multiple or each.is_flag):
+                ctx.fail(f"{max(each.opts, key=len)} takes one value, and stands there {given.count(each)} times")
         if left and not ctx.resilient_parsing and not values.get("help"):
             option = self._subject()
             if option is None or values.get(option.name):
@@ -224,7 +237,13 @@ def _wrong_use(error: Any, message: str) -> str:
     """An error that Click found, in the way of our own: first what it is about."""
     parameter = getattr(error, "param", None)
     if parameter is None:
+        if "requires an argument" in message:
+            return f"{error.option_name} needs a value"
         said = message.partition(" (Possible options: ")[0]
+        arguments = error.ctx.command.params if hasattr(error, "possibilities") else ()
+        for each in arguments:
+            if each.param_type_name == "argument" and each.name == error.option_name.lstrip("-"):
+                return f"{error.option_name}: write {_value(each)} without it"
         near = _nearest(error.option_name, error.possibilities) if hasattr(error, "possibilities") else None
         return said[:1].lower() + said[1:] + (f". Did you mean {near}?" if near else "")
     option = parameter.param_type_name == "option"

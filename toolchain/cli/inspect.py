@@ -9,6 +9,8 @@ from toolchain.cli import options
 from toolchain.cli.terminal import escape, print_json, show
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.table import Table
 
     from export.bundle import Bundle
@@ -34,6 +36,12 @@ def inspect(
     show(bundle_table(opened))
 
 
+def _parts(reviews: "Mapping[str, int]") -> str:
+    """`3,680 training, 920 validation, 800 test reviews`."""
+    names = {"train": "training", "validation": "validation", "test": "test"}
+    return f"{', '.join(f'{reviews[part]:,} {name}' for part, name in names.items() if part in reviews)} reviews"
+
+
 def bundle_table(opened: "Bundle") -> "Table":
     """What a bundle is: a line a fact, from its manifest."""
     from toolchain.measures.drift import bundle_reference, describe
@@ -46,7 +54,7 @@ def bundle_table(opened: "Bundle") -> "Table":
         origin = {"imported from": f"{source['file']}, SHA-256 {source['sha256'][:12]}…"}
     else:
         origin = {
-            "trained on": f"{training.get('data')}: {training.get('reviews')}",
+            "trained on": f"{training.get('data')}: {_parts(training.get('reviews', {}))}",
             "best epoch": f"{training.get('epoch')}, "
             f"validation loss {training.get('validation_loss', float('nan')):.4f}",
             "test": f"loss {training.get('test_loss', float('nan')):.4f}, "

@@ -324,10 +324,21 @@ def label_names(option: str, value: str) -> tuple[str, ...]:
 
 
 def refuse_file_names(texts: Sequence[str], way_out: str) -> None:
-    """Raise `UsageError` where a text is the name of a file that exists: it was hardly meant to be read itself."""
+    """Raise `UsageError` where a text is the name of a file that exists: it was hardly meant to be read itself. A word
+    may be the name of a folder too."""
     for text in texts:
         if text != "-" and len(text) < _LONGEST_NAME and Path(text).is_file():
             raise UsageError(f"{text}: this is a file, not a text; {way_out}")
+
+
+def refuse_blank_texts(texts: Sequence[str]) -> None:
+    """Raise `UsageError` on a text that says nothing, and where there is no text."""
+    from export.text import is_blank
+
+    if not texts:
+        raise UsageError("standard input: no text; expected one on each line")
+    if blank := [number for number, text in enumerate(texts, 1) if is_blank(text)]:
+        raise UsageError(f"text {blank[0]} is blank; leave it out")
 
 
 def key_value(option: str) -> tuple[str, str]:

@@ -47,7 +47,7 @@ def predict(
     with Scorer(bundle) as scorer:
         say(f"model {escape(scorer.name)}")
         wanted = texts or _lines(encoding)
-        _check(wanted)
+        options.refuse_blank_texts(wanted)
         predictions = scorer.score(wanted)
     if as_json:
         print_json(
@@ -78,13 +78,3 @@ def _lines(encoding: str | None) -> list[str]:
     if sys.stdin.isatty():
         raise UsageError('no text; give one: toolchain predict "I loved this film.", or send lines to standard input')
     return [line for line in read_text(encoding).splitlines() if line.strip()]
-
-
-def _check(texts: list[str]) -> None:
-    """Raise `UsageError` on a text that says nothing, and where there is no text."""
-    from export.text import is_blank
-
-    if not texts:
-        raise UsageError("standard input: no text; expected one on each line")
-    if blank := [number for number, text in enumerate(texts, 1) if is_blank(text)]:
-        raise UsageError(f"text {blank[0]} is blank; leave it out")

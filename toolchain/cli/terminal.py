@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
+from toolchain.look import opening
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -114,7 +116,7 @@ def _spelled(character: str) -> str:
 def excerpt(text: str) -> str:
     """The start of a text for a terminal: no control characters, no line ends, at most `_EXCERPT` characters."""
     line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-    return line if len(line) <= _EXCERPT else f"{line[:_EXCERPT].rstrip()} …"
+    return line if len(line) <= _EXCERPT else f"{opening(line, _EXCERPT)} …"
 
 
 def show_excerpt(text: str) -> None:

@@ -106,7 +106,8 @@ def check_letters(counts: Mapping[str, int]) -> list[str]:
     )
     if cased > 0.01 * characters:  # lower-casing is ASCII alone
         findings.append(
-            f"{cased / characters:.1%} of the letters are cased and not ASCII; the tokenizer lower-cases A-Z alone"
+            f"{cased / characters:.1%} of the letters have capitals beyond A-Z, such as É; the tokenizer lower-cases "
+            "A-Z alone, so that a word with such a capital is another word"
         )
     return findings
 

@@ -58,7 +58,8 @@ class Source:
             return None
         if not is_imdb(Path(self.data)):
             raise UsageError(
-                f"{self.data}: not an aclImdb folder; expected train/neg, train/pos, test/neg and test/pos in it"
+                f"{self.data}: not an aclImdb folder; expected train/neg, train/pos, test/neg and test/pos in it, or "
+                "a file of reviews"
             )
         return Path(self.data)
 
@@ -118,7 +119,10 @@ class Reviews:
 
 def read_training_reviews(source: Source) -> tuple[Reviews, Reviews | None]:
     """The reviews of a source, and its test reviews where it has some."""
-    if folder := source.folder():
+    folder = source.folder()
+    if source.test and (folder or source.data == "sample"):
+        raise UsageError(f"--test-data {source.test}: {source.data} has its own test reviews; leave --test-data out")
+    if folder:
         return _read_imdb(folder, "train", source), _read_imdb(folder, "test", source)
     if source.data == "sample":
         own = Source("sample", group_column=source.group_column, label_map=source.label_map)

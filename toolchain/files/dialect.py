@@ -159,7 +159,7 @@ def find_dialect(
     if dialect.escape == "backslash" and escape is None:
         found.append("quotes escaped by a backslash")
     if dialect.quoting == "none" and quoting is None:
-        found.append("quotes that do not quote")
+        found.append("quotes that are plain characters")
     if dialect.delimiter != "," and delimiter is None:
         found.append(f"delimiter {shown(dialect.delimiter)}")
     sample = tuple(tuple(row) for row, _ in rows[:_SAMPLE_ROWS])

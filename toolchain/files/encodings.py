@@ -4,6 +4,8 @@ from toolchain.errors import UsageError
 
 _FEW, _FEW_OF = 3, 10  # one bad line of ten, or two of twenty, say nothing of the encoding
 _SAMPLE = 1 << 16
+_CONTROLS = frozenset(range(1, 9)) | frozenset(range(14, 32)) - {26, 27}
+_BINARY = 4  # different control characters, of which a text has one or two, as separators
 _ENOUGH = 32
 
 
@@ -22,6 +24,10 @@ def refuse_other_text(head: bytes, name: str) -> None:
     if few or len(other) * 2 <= len(coded):
         return
     place = next(number for number, line in enumerate(lines, 1) if not _is_utf8(line))
+    if len(_CONTROLS.intersection(head)) >= _BINARY:
+        raise UsageError(
+            f"{name}: holds no text, its bytes are those of another kind of file; expected CSV, JSON, Excel …"
+        )
     likely = _likely(b"\n".join([*other, b""])[:_SAMPLE])
     raise UsageError(f"{name}: line {place} is not UTF-8; name the encoding, probably {likely}: --encoding {likely}")
 

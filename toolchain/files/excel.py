@@ -95,7 +95,7 @@ class ExcelReader(Reader):
         except BrokenInput:
             raise
         except Exception as error:
-            raise BrokenInput(f"{self.name}: damaged behind row {self._offset:,} ({_one_line(error)})") from error
+            raise BrokenInput(f"{self.name}: damaged after row {self._offset:,} ({_one_line(error)})") from error
 
     def _row(self, number: int, cells: list[str]) -> Record:
         self._offset, self._line = number, number + 1

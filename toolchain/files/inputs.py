@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from export.bundle import MANIFEST, VOCABULARY
 from toolchain.errors import UsageError
 from toolchain.files.kind import NOT_WRITTEN, READ, STDIO, Kind
 from toolchain.files.outputs import RECORD
@@ -24,6 +25,8 @@ def expand(sources: Sequence[str]) -> list[str]:
     files: list[str] = []
     for source in sources:
         if is_folder(source):
+            if (Path(source) / MANIFEST).is_file() and (Path(source) / VOCABULARY).is_file():
+                raise UsageError(f"{source}: a bundle, not reviews; to score with it: --bundle {source}")
             found = files_in(source)
         elif glob.has_magic(source) and (Kind.of(source).place != "local" or not Path(source).exists()):
             found = files_like(source)

@@ -261,7 +261,8 @@ def _open(source: Kind, stack: ExitStack, end: int | None) -> tuple[BinaryIO, St
         raw = stack.enter_context(_AsOpened(source.name, end) if regular else io.FileIO(source.name))
         file = stack.enter_context(io.BufferedReader(raw if regular else Passed(cast(BinaryIO, raw)), _CHUNK))
     except OSError as error:
-        raise UsageError(f"{source.name}: {error.strerror}") from error
+        why = "is a folder; name a file in it" if isinstance(error, IsADirectoryError) else error.strerror
+        raise UsageError(f"{source.name}: {why}") from error
     about = os.fstat(raw.fileno())
     return file, Status(about.st_size, about.st_mtime_ns) if regular else None
 

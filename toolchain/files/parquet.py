@@ -129,7 +129,7 @@ class ParquetReader(Reader):
             for columns, first in self._batches():
                 yield from self._records(columns, first)
         except self._errors as error:
-            raise BrokenInput(f"{self.name}: damaged behind row {self._offset:,} ({_one_line(error)})") from error
+            raise BrokenInput(f"{self.name}: damaged after row {self._offset:,} ({_one_line(error)})") from error
 
     def _batches(self) -> Iterator[tuple[Any, int]]:
         """The batches that are to do, and the first row in each that is.

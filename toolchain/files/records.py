@@ -130,8 +130,8 @@ class Reader(ABC):
             return '"' + value.replace('"', '""') + '"'
         if any(mark in value for mark in ("\r", "\n", self.delimiter)):
             raise UsageError(
-                f"{self.name}: quotes do not quote in it, so that {value[:60]!r} cannot be written as one cell; "
-                "change the file's delimiter, or write it as JSON lines"
+                f"{self.name}: quotes are plain characters in it, so that {value[:60]!r} cannot be written as one "
+                "cell; change the file's delimiter, or write it as JSON lines"
             )
         return value
 
@@ -257,7 +257,11 @@ def _none_is_named(reader: Reader, usual: Sequence[str], columns: str, option: s
             f"{reader.name}: the {len(reader.columns)} columns have no names; name the column by its number, from "
             f"1: {option.split()[0]} NUMBER"
         )
+    if reader.format == "jsonl" and not reader.columns:
+        return f'{reader.name}: begins with no JSON object that has a field; expected {{"{usual[0]}": …}}'
     message = f"{reader.name}: no column named like {', '.join(usual[:4])}; {columns}. Name it: {option}"
+    if len(reader.columns) == 1 and any(mark in reader.columns[0] for mark in ",;\t|"):
+        message += "; or is it cut at the wrong mark? --delimiter"
     if _begins_with_a_row(reader):
         message += f"; or, if line 1 is a row and not a header: --no-header {option.split()[0]} NUMBER"
     return message

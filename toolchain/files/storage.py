@@ -219,6 +219,8 @@ def _filesystem(uri: str) -> tuple[Any, str]:
 
 @functools.lru_cache(maxsize=32)
 def _connected(scheme: str, bucket: str, endpoint: str | None) -> Any:
+    if scheme in ("http", "https"):
+        raise UsageError(f"{scheme}://{bucket}: toolchain downloads nothing; download the file, and name it here")
     require_pyarrow(f"{scheme}://{bucket}", "an object store")
     from pyarrow import fs
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from export.forms import too_large
 from export.text import TokenizerName
 from toolchain.corpus.reviews import Source
+from toolchain.errors import UsageError
 from toolchain.files.tables import ReadOptions
 from toolchain.interface.snapshot import Snapshot
 from toolchain.measures.standing import Folds, Standing
@@ -69,6 +70,8 @@ def train(
     says what was kept; `resume` goes on from there.
     """
     out = Path(out)
+    if out.is_file():
+        raise UsageError(f"--out {out}: is a file; name a folder for the snapshot")
     logger.info(f"reading {os.fspath(data)} …")
     loaded_teachers = [load_trained(os.fspath(teacher)) for teacher in teachers]
     source = Source(

@@ -11,6 +11,7 @@ _EXTRAS = {
     "scoring": ("toolchain[cpu]", ("onnxruntime", "onnxruntime-gpu"), 1),
     "training and export": ("toolchain[train]", ("torch", "torchtext", "onnx"), 3),
     "Parquet": ("toolchain[parquet]", ("pyarrow",), 1),
+    "Excel and zstd": ("toolchain[files]", ("openpyxl", "zstandard", "charset-normalizer"), 3),
     "reports": ("toolchain[report]", ("jinja2",), 1),
     "the service": ("toolchain[serve]", ("fastapi", "uvicorn", "prometheus-client"), 3),
     "Ray": ("toolchain[ray]", ("ray",), 1),

@@ -316,7 +316,7 @@ def _warnings(reference: Reference, statistics: Statistics, shifts: Mapping[str,
         most = int(np.abs(shares[0] - shares[1]).argmax())
         lines.append((f"of the answers are {shifts[LABELS].bins[most]}", shares[0][most], shares[1][most]))
     return [
-        f"{_percent(here)} {what}; in its own {reference.part} text it was {_percent(there)}"
+        f"{_percent(here)} {what}; in the model's {reference.part} text it was {_percent(there)}"
         for what, here, there in lines
     ]
 

@@ -81,7 +81,7 @@ class Standing:
     def warning(self, advice: str) -> str | None:
         """A line where the model is no better than what costs nothing, ending in `advice`."""
         if self.model.accuracy <= self.majority.accuracy:
-            return f"the model is no better than always to answer {self.majority_label!r}: {advice}"
+            return f"the model is no better than always answering {self.majority_label!r}: {advice}"
         if self.model.accuracy > self.baseline.accuracy:
             return None
         overlap = self.model.interval[1] >= self.baseline.interval[0]

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import pickle
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -200,13 +199,15 @@ def load_snapshot(path: Path) -> Snapshot:
     """
     file = path / FILE if path.is_dir() else path
     if not file.is_file() and (path / MANIFEST).is_file():
-        raise UsageError(f"{path}: a bundle, not a snapshot; name the folder that toolchain train wrote: --snapshot")
+        raise UsageError(f"{path}: a bundle, not a snapshot; name the folder that toolchain train wrote")
     if not file.is_file():
         raise UsageError(f"{file}: no snapshot here; make one: toolchain train --out {path}")
     try:
         values = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise UsageError(f"{file}: not a snapshot, or damaged; make it anew: toolchain train --out {path}") from error
+    except Exception as error:  # of bytes that are no snapshot the unpickler raises nearly anything
+        raise UsageError(
+            f"{file}: not a snapshot, or damaged; name the folder that toolchain train wrote, or train anew"
+        ) from error
     if isinstance(values, Mapping) and values and all(isinstance(value, Tensor) for value in values.values()):
         raise UsageError(
             f"{file}: a bare state_dict, without the vocabulary and tokenizer that belong to it. Bring them: "
@@ -214,7 +215,7 @@ def load_snapshot(path: Path) -> Snapshot:
             f"Or train it anew: toolchain train --out {path}"
         )
     if not isinstance(values, Mapping) or not isinstance(values.get("format"), int):
-        raise UsageError(f"{file}: not a snapshot; make one: toolchain train --out {path}")
+        raise UsageError(f"{file}: not a snapshot; name the folder that toolchain train wrote")
     if values["format"] > FORMAT:
         raise UsageError(
             f"{file}: snapshot format {values['format']}, newer than this program reads ({FORMAT}); upgrade it"

@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from toolchain import __version__
 from toolchain.files.outputs import writing
-from toolchain.look import csp_source, shared_style
+from toolchain.look import csp_source, opening, shared_style
 from toolchain.report import charts
 from toolchain.report.shown import Cell, breakable, cell, percent, visible
 from toolchain.scoring.word_shares import shade
@@ -297,14 +297,16 @@ def _marked(text: Text) -> Iterator[tuple[str, str]]:
     The shades are those of a terminal.
     """
     largest = max((abs(share) for _, share in text.pieces if share), default=1.0)
-    room = _SHOWN
+    room, left_out = _SHOWN, 0
     for mark, pieces in itertools.groupby(text.pieces, lambda piece: _mark(piece[1], largest)):
         joined = "".join(piece for piece, _ in pieces)
-        if room > 0:
-            yield joined[:room], mark
-        room -= len(joined)
-    if room < 0:
-        yield f" … ({-room:,} more characters)", ""
+        shown = opening(joined, room) if room > 0 else ""
+        if shown:
+            yield shown, mark
+        left_out += len(joined) - len(shown)
+        room = room - len(shown) if len(shown) == len(joined) else 0
+    if left_out:
+        yield f" … ({left_out:,} more characters)", ""
 
 
 def _mark(share: float | None, largest: float) -> str:

@@ -20,6 +20,7 @@ from export.text import lookup_table
 from toolchain.errors import UsageError
 from toolchain.files.records import LABEL_COLUMNS, Reader, Record, find_column, find_text_column, its_columns
 from toolchain.files.tables import ReadOptions, Table, open_table
+from toolchain.look import opening
 from toolchain.measures.calibration import answer_reliability
 from toolchain.measures.drift import Drift, Statistics, bundle_reference, find_drift
 from toolchain.measures.labels import LabelReader, Truth, describe_unknown
@@ -164,6 +165,8 @@ def survey_file(
 
 
 def _open(source: str, reading: ReadOptions, stack: ExitStack) -> Table:
+    if Path(source).is_dir():
+        raise UsageError(f"{source}: is a folder; name a file that toolchain score wrote")
     if not Path(source).is_file():
         raise UsageError(f"{source}: no such file; expected one that toolchain score wrote")
     return open_table(source, reading, stack, wanted=("prediction",))
@@ -383,5 +386,4 @@ def _plain(value: Any) -> Cell:
 
 
 def _excerpt(text: str) -> str:
-    start = text[: _EXCERPT + 1]
-    return start if len(start) <= _EXCERPT else f"{text[:_EXCERPT]}… ({len(text):,} characters)"
+    return text if len(text) <= _EXCERPT else f"{opening(text, _EXCERPT)}… ({len(text):,} characters)"

@@ -10,6 +10,7 @@ from typing import Any
 from toolchain.errors import CheckFailed, UsageError
 from toolchain.files.kind import Kind
 from toolchain.files.tables import Table
+from toolchain.look import opening
 from toolchain.measures.drift import Drift, Statistics, find_drift
 from toolchain.measures.metrics import LabelCounts, LabelMetrics, label_metrics
 from toolchain.scoring.journal import Parts, WindowEntry
@@ -255,7 +256,8 @@ def preview_file(scorer: Scorer, source: str, output: str, options: Options) -> 
             rows.append(PreviewRow(record.line, None, None, None, reason))
         else:
             prediction = next(predictions)
-            start = " ".join(text[: 2 * PREVIEW_TEXT].split())[:PREVIEW_TEXT]
+            line = " ".join(text[: 2 * PREVIEW_TEXT].split())
+            start = line if len(line) <= PREVIEW_TEXT else f"{opening(line, PREVIEW_TEXT)} …"
             rows.append(PreviewRow(record.line, start, prediction.label, prediction.confidence, None))
     return Preview(
         input=source,

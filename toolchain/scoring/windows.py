@@ -160,11 +160,11 @@ class Plan:
         if not isinstance(text, str):
             if isinstance(text, Unreadable):
                 return f"the field {self.text_column!r} holds half of a surrogate pair, which is no character"
-            return f"no text: the field {self.text_column!r} holds {type(text).__name__}, expected a string"
+            return f"no text: the field {self.text_column!r} holds {_kind_of(text)}, expected a string"
         if is_blank(text):
             return f"no text: the field {self.text_column!r} is blank"
         if taken := [name for name in self.reserved if name in record.fields]:
-            return f"the record has a field {taken[0]!r} already, which the first records have not"
+            return f"the record has a field {taken[0]!r}, where its answer would stand; rename it"
         if self.rewritten is not None:
             try:
                 self.rewritten(record)
@@ -343,3 +343,19 @@ def finish(window: Window, plan: Plan, rows: Rows, source: str) -> tuple[WindowE
         statistics=statistics.to_json(),
     )
     return entry, part, rejects
+
+
+def _kind_of(value: Any) -> str:
+    """What a value of a record is, in words."""
+    match value:
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case dict():
+            return "an object"
+        case list() | tuple():
+            return "a list"
+        case bytes():
+            return "bytes"
+    return f"a value of the type {type(value).__name__}"

@@ -1,13 +1,15 @@
 """The routes: JSON in, JSON out, every error one line. The answers' shapes are those of `examples/node`."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.routing import request_response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from export.text import clean, is_blank
@@ -45,6 +47,7 @@ def create_app(service: Service) -> FastAPI:
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
+    app.router.route_class = _Route
     app.add_middleware(_Edge, service=service)
     app.add_exception_handler(AnyHTTPException, _refuse)
     app.add_exception_handler(Exception, _fail)
@@ -93,12 +96,12 @@ def create_app(service: Service) -> FastAPI:
             ) from None
 
     @app.get("/healthz", responses={200: {"model": Health}})
-    async def health() -> Response:
+    async def health(_: Request) -> Response:
         """Whether the process answers."""
         return _json({"status": "ok"})
 
     @app.get("/readyz", responses={200: {"model": Readiness}, 503: ERRORS[503]})
-    async def readiness() -> Response:
+    async def readiness(_: Request) -> Response:
         """Whether to send requests here: not once the service is ending, and not while as many texts wait as may."""
         if service.ending:
             raise HTTPException(503, "shutting down; ask another instance", {"Retry-After": "1"})
@@ -107,16 +110,25 @@ def create_app(service: Service) -> FastAPI:
         return _json({"status": "ready", "waiting": service.waiting, "bundle": service.model.identity})
 
     @app.get("/metrics", response_class=Response)
-    async def metrics() -> Response:
+    async def metrics(_: Request) -> Response:
         """Figures for Prometheus."""
         service.metrics.waiting.set(service.waiting)
         return Response(service.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/", include_in_schema=False)
-    async def page() -> Response:
+    async def page(_: Request) -> Response:
         return Response(render_page(service.model, limits), media_type="text/html; charset=utf-8", headers=HEADERS)
 
     return app
+
+
+class _Route(APIRoute):
+    """A route that FastAPI describes in OpenAPI and Starlette runs: its endpoint takes the request and gives the
+    response. What FastAPI would do between the two, for parameters and dependencies, costs as much as the rest."""
+
+    def __init__(self, path: str, endpoint: Callable[[Request], Awaitable[Response]], **settings: Any) -> None:
+        super().__init__(path, endpoint, **settings)
+        self.app = request_response(endpoint)
 
 
 class _Edge:

@@ -31,9 +31,12 @@ def check_teacher(teacher: Snapshot, labels: Sequence[str], recipe: Recipe) -> N
     """Raise `UsageError` where a teacher has other labels than the data, or cuts text into other tokens."""
     specification = teacher.specification
     if specification.labels != tuple(labels):
-        raise UsageError(f"--teacher: its labels are {list(specification.labels)}, the data's {list(labels)}")
+        raise UsageError(
+            f"--teacher: its labels are {', '.join(specification.labels)}, the data's {', '.join(labels)}; name a "
+            "snapshot with those of the data"
+        )
     if specification.tokenizer != recipe.tokenizer:
-        raise UsageError(f"--teacher: its tokenizer is {specification.tokenizer}, the recipe's {recipe.tokenizer}")
+        raise UsageError("--teacher: it cuts text into other tokens than the recipe does; train with its --tokenizer")
 
 
 def taught(corpus: Corpus, targets: NDArray[np.float32]) -> Corpus:

@@ -27,13 +27,13 @@ def findings(metrics: Mapping[str, Any], validation_losses: Mapping[int, float],
     temperature = metrics["calibration"]["temperature"]
     if temperature < SURE_ENOUGH:
         warnings.append(
-            f"the fitted temperature is {temperature:.2f}: before it the model was hardly sure of anything; it has "
+            f"the model was hardly sure of anything before it was calibrated (temperature {temperature:.2f}): it has "
             f"not learnt enough, {more}"
         )
     elif temperature > TOO_SURE:
         warnings.append(
-            f"the fitted temperature is {temperature:.2f}: before it the model was far too sure of its mistakes; it "
-            "knows its training reviews by heart: stop it earlier, --patience 1, or collect more reviews"
+            f"the model was far too sure of its mistakes before it was calibrated (temperature {temperature:.2f}): it "
+            "knows its training reviews by heart; stop it earlier, --patience 1, or collect more reviews"
         )
     return warnings
 

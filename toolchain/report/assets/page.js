@@ -11,6 +11,11 @@ function element(name, properties = {}, ...children) {
   return made;
 }
 
+// Names such as order_of_march may break behind their marks.
+function breakable(text) {
+  return text.split(/(?<=[_/.-])(?=.)/s).flatMap((piece, at) => (at ? [document.createElement("wbr"), piece] : [piece]));
+}
+
 // null where a cell is empty; an empty cell sorts behind every other, whichever way.
 function compare(a, b) {
   return typeof a === "number" && typeof b === "number" ? a - b : collator.compare(String(a), String(b));
@@ -66,7 +71,7 @@ function show(root) {
           "tr",
           { role: "row" },
           ...values.map((column, at) => {
-            const cell = element("td", { role: "cell", className: kinds[at], textContent: String(column[row] ?? "") });
+            const cell = element("td", { role: "cell", className: kinds[at] }, ...breakable(String(column[row] ?? "")));
             cell.dir = "auto";
             cell.dataset.name = columns[at];
             return cell;
@@ -102,7 +107,7 @@ function show(root) {
       "tr",
       { role: "row" },
       ...columns.map((name, at) => {
-        const button = element("button", { type: "button", textContent: name });
+        const button = element("button", { type: "button" }, ...breakable(name));
         button.addEventListener("click", () => sort(at));
         return element("th", { role: "columnheader", scope: "col", className: kinds[at] }, button);
       }),
