@@ -31,7 +31,8 @@ from torchtext import data
 from export.bundle import open_bundle
 from toolchain.corpus.corpus import TextField
 from toolchain.corpus.reviews import Source, read_texts_with_labels
-from toolchain.judging.bench import Measurement, different_texts, measure, processor
+from toolchain.judging.bench import Measurement, different_texts, measure
+from toolchain.measures.processor import processor
 from toolchain.models.classifiers import build_model
 from toolchain.models.recipes import RECIPES
 from toolchain.models.snapshot import Snapshot, load_snapshot, save_snapshot

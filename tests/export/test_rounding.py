@@ -121,10 +121,16 @@ def test_log_probabilities_differ_as_the_logits_behind_them_do() -> None:
     said = wanted + np.array([[0, 0.5, 0], [0, 0, 0.5]])
     sizes = np.array([[1.0, 2.0, 3.0]] * 2)
     far = log_probability_differences(softmax(said), wanted, sizes)
-    assert far[0] == pytest.approx([0, 0.5 / (5 * ULP), 0], abs=1)
+    assert far[0] == pytest.approx([0, 0.5 / (6 * ULP), 0], abs=1)
     assert far[1].tolist() == [0, 0, 0], "a probability of exp(-200) is no number in single precision"
     assert np.isnan(log_probability_differences(np.full((1, 3), np.nan), wanted[:1], sizes[:1])).all()
     assert logit_differences(said, wanted, sizes)[0].tolist() == [0, 0.5 / (2 * ULP), 0]
+
+
+def test_a_rounded_probability_of_a_model_with_tiny_weights_is_no_difference() -> None:
+    wanted = np.array([[1e-3, -1e-3]])
+    rounded = np.nextafter(softmax(wanted).astype(np.float32), np.float32(1))
+    assert log_probability_differences(rounded, wanted, np.full((1, 2), 2e-3)).max() < LOGIT_ULPS / 4
 
 
 EXPECTED = parity.Expected(

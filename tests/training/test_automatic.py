@@ -14,6 +14,7 @@ from tests import tiny
 from toolchain.cli.app import app
 from toolchain.corpus.reviews import Source
 from toolchain.errors import UsageError
+from toolchain.measures.processor import processor
 from toolchain.models.recipes import RECIPES
 from toolchain.models.snapshot import load_snapshot, save_snapshot
 from toolchain.training import automatic
@@ -130,7 +131,7 @@ def test_a_training_goes_on_from_a_snapshot_with_other_labels(tmp_path: Path, ti
         f"started from | gru-pool, trained on reviews.csv, 324 reviews; SHA-256 of its weights {begun.identity[:12]}"
         in card
     )
-    for part in ("always `", "| size |", "test reviews a second in PyTorch"):
+    for part in ("always `", "| size |", "test reviews a second in PyTorch", processor()):
         assert part in card
     shown = run(app, ["inspect", bundle]).stdout
     for part in ("started from", "TF-IDF with logistic", "always", "speed"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torchtext import data
 
 from export.text import Tokenizer
 from tests import tiny
@@ -34,6 +35,14 @@ def test_the_baseline_learns_word_pairs_and_the_majority_is_that_of_the_training
     assert set(found.truth) == {0, 1}
 
 
+def test_the_baselines_see_the_validation_part_as_the_model_does(tmp_path: Path) -> None:
+    rows = [("a fine one", "pos"), ("a poor one", "neg")] * 60
+    corpus = load_corpus(Source(str(write(tmp_path / "a.csv", rows))), tiny.TINY, 0)
+    one_label = [example for example in corpus.train.examples if example.label == 0]
+    found = answer_by_baselines(replace(corpus, train=data.Dataset(one_label, corpus.train.fields)), WORDS)
+    assert np.array_equal(found.linear, found.truth)
+
+
 def test_characters_are_counted_where_each_is_a_token(tmp_path: Path) -> None:
     rows = [("정말좋은영화", "pos"), ("정말나쁜영화", "neg")] * 40
     recipe = replace(tiny.TINY, tokenizer=Tokenizer(unit="characters", punctuation="attached"))
@@ -52,7 +61,7 @@ def test_texts_without_a_word_leave_the_majority(tmp_path: Path) -> None:
 def test_of_much_text_the_baseline_reads_some_of_every_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = load_corpus(Source(str(tiny.write_reviews(tmp_path / "a.csv", 400))), tiny.TINY, 0)
     monkeypatch.setattr(baselines, "MAX_TOKENS", sum(len(example.text) for example in corpus.train) // 3)
-    some = baselines._some(corpus.train)
+    some = baselines._some(corpus.train.examples)
     assert sum(len(example.text) for example in some) <= baselines.MAX_TOKENS
     assert {example.label for example in some} == {0, 1}
 

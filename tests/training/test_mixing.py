@@ -8,13 +8,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from export.text import encode, lookup_table
 from tests import tiny
 from toolchain.corpus.corpus import load_corpus
 from toolchain.corpus.reviews import Source
+from toolchain.models.classifiers import build_model
 from toolchain.models.snapshot import load_snapshot
 from toolchain.release.release import export_snapshot
+from toolchain.training.linear_start import fit_linear
 from toolchain.training.loops import fit
-from toolchain.training.mixing import DOUBT, HEAVIEST, best_weights
+from toolchain.training.mixing import DOUBT, HEAVIEST, begin_linear, best_weights, end_linear
 
 RECIPE = replace(tiny.TINY, bag=256, patience=None)
 
@@ -81,6 +84,26 @@ def test_the_linear_part_alone_is_epoch_0_and_the_checkpoint_is_never_worse(tmp_
     right = sum(int(row.argmax()) == example.label for row, example in zip(answers, corpus.test, strict=True))
     assert 100 * right / len(corpus.test) == pytest.approx(metrics["test_accuracy"])
     export_snapshot(snapshot, tmp_path / "bundle", ["onnx"])  # raises where a form says something else
+
+
+def test_in_the_end_the_linear_part_is_fitted_to_the_validation_part_as_well(tmp_path: Path) -> None:
+    corpus = load_corpus(Source(str(tiny.write_reviews(tmp_path / "a.csv", 100, wrong=range(0, 100, 7)))), RECIPE, 0)
+    sizes = (len(corpus.vocabulary), RECIPE.dropout, RECIPE.input_dropout, RECIPE.word_dropout)
+    model = build_model(RECIPE.model, RECIPE.specification(corpus.labels, 1), *sizes)
+    begun = begin_linear(model, corpus, 50, seed=0)
+    words, bias = begun.bag.words.weight.clone(), model.out.bias.detach().clone()
+    end_linear(model, begun, 0.5, corpus, 50, seed=0)
+    seen, table = corpus.train.examples + corpus.validation.examples, lookup_table(corpus.vocabulary)
+    wanted = fit_linear(
+        *([encode(example.text[:50], table) for example in seen], [example.label for example in seen]),
+        *(len(corpus.vocabulary), RECIPE.bag, len(corpus.labels)),
+        seed=0,
+        inverse_penalty=begun.inverse_penalty,
+    )
+    assert np.allclose(begun.bag.words.weight.numpy(), 0.5 * wanted.words, atol=1e-6)
+    assert np.allclose(begun.bag.pairs.weight.numpy(), 0.5 * wanted.pairs, atol=1e-6)
+    assert np.allclose((model.out.bias.detach() - bias).numpy(), 0.5 * (wanted.bias - begun.bias), atol=1e-6)
+    assert not torch.allclose(begun.bag.words.weight, 0.5 * words, atol=1e-3)
 
 
 def test_an_interrupted_training_goes_on_to_the_same_model(tmp_path: Path) -> None:

@@ -1,11 +1,9 @@
 """How fast a bundle scores on this machine, route beside route in one run, and how near that is to the arithmetic."""
 
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from export.bundle import Bundle
@@ -16,8 +14,6 @@ from toolchain.judging.products import Products
 from toolchain.scoring.scorer import CPU, GENERAL, INT8, Scorer
 
 BATCH = 64
-
-_FAST = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "avx_vnni": "VNNI", "amx_tile": "AMX"}
 
 
 @dataclass(frozen=True)
@@ -109,19 +105,6 @@ def different_texts(texts: Sequence[str], rows: int) -> list[str]:
     different = list(dict.fromkeys(texts))
     turns = (divmod(row, len(different)) for row in range(rows))
     return [f"{different[index]} {turn}" if turn else different[index] for turn, index in turns]
-
-
-def processor() -> str:
-    """The processor by its name, and which of the instructions it has that make products fast; empty where unknown."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor()
-    about = dict(line.partition(":")[::2] for line in reversed(lines))  # of the first processor
-    found = {name.strip(): value.strip() for name, value in about.items()}
-    flags = set(found.get("flags", "").split())
-    fast = [name for flag, name in _FAST.items() if flag in flags]
-    return f"{found.get('model name', platform.machine())} ({', '.join(fast) or 'no AVX2'})"
 
 
 def flop_per_token(specification: Specification) -> int:

@@ -117,8 +117,10 @@ def model_card(
 def speed_line(speed: Mapping[str, Any]) -> str:
     """How fast the test reviews were answered where the model was trained, on one line."""
     threads = f"{speed['threads']} {'thread' if speed['threads'] == 1 else 'threads'}"
+    machine = f" of {speed['processor']}" if speed.get("processor") else ""  # snapshots before it was noted
     return (
-        f"{speed['reviews_a_second']:,.0f} test reviews a second in PyTorch, {threads}; `toolchain bench` measures here"
+        f"{speed['reviews_a_second']:,.0f} test reviews a second in PyTorch, {threads}{machine}; `toolchain bench` "
+        "measures here"
     )
 
 

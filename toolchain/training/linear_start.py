@@ -1,8 +1,8 @@
-"""The weights of a bag of words: logistic regression over word and pair counts that naive Bayes has scaled.
+"""The weights of a bag of words: logistic regression over word and pair counts, scaled by what they can tell.
 
 Naive Bayes says how much each word and pair speaks for a label, and logistic regression how much of that to believe
-(NB-SVM, Wang and Manning 2012, https://aclanthology.org/P12-2018/). It is fitted in seconds, and what it gives are the
-weights of `toolchain.models.classifiers.BagOfWords`.
+(NB-SVM, Wang and Manning 2012, https://aclanthology.org/P12-2018/). How rare it is counts too, as in TF-IDF. It is
+fitted in seconds, and what it gives are the weights of `toolchain.models.classifiers.BagOfWords`.
 """
 
 import warnings
@@ -25,6 +25,10 @@ INVERSE_PENALTY = 10.0
 """Of the squared weights, where there is no choice."""
 INVERSE_PENALTIES = (1.0, INVERSE_PENALTY, 100.0)
 """The best on the held-out part is taken, where the labels are few enough for it not to take minutes."""
+LEAST_RATIO = 0.5
+"""Added to the size of a log-count ratio: in a few hundred texts the one of a telling word may be near 0 by chance."""
+PAIR_SCALE = 0.7
+"""Pairs are many and say little that their words do not say: the penalty bears more on them."""
 FEW_LABELS = 10
 TRIED = 10_000
 """Texts that are enough to tell which penalty is best."""
@@ -37,11 +41,15 @@ _Counts = Any  # scipy has no types: a sparse matrix, float32 [texts, vocabulary
 
 @dataclass(frozen=True)
 class LinearStart:
-    """A fitted linear classifier: `words` [vocabulary, classes], `pairs` [pairs, classes], `bias` [classes]."""
+    """A fitted linear classifier: `words` [vocabulary, classes], `pairs` [pairs, classes], `bias` [classes].
+
+    `inverse_penalty` is that of the squared weights under which it was fitted.
+    """
 
     words: NDArray[np.float32]
     pairs: NDArray[np.float32]
     bias: NDArray[np.float32]
+    inverse_penalty: float
 
     def logits(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """The ids of each text -> its logits [texts, classes]: the term of the bag and the bias."""
@@ -59,22 +67,31 @@ def pairs_for(classes: int) -> int:
 
 
 def fit_linear(
-    rows: Sequence[Sequence[int]], labels: Sequence[int], vocabulary_size: int, pairs: int, classes: int, seed: int
+    rows: Sequence[Sequence[int]],
+    labels: Sequence[int],
+    vocabulary_size: int,
+    pairs: int,
+    classes: int,
+    seed: int,
+    inverse_penalty: float | None = None,
 ) -> LinearStart:
     """Fit the ids of each text, after the cut, to its label, a number below `classes`.
 
-    With few labels a share of the texts chooses the penalty; the weights are then fitted to all. Words and pairs that
-    no text holds have weights of zero. Raises `ValueError` where there is no text.
+    With few labels a share of the texts chooses the penalty, if it is None; the weights are then fitted to all. Words
+    and pairs that no text holds have weights of zero. Raises `ValueError` where there is no text.
     """
     if not len(rows):
         raise ValueError("there is no text to fit a linear classifier to")
     counts, truth = features(rows, vocabulary_size, pairs), np.asarray(labels, np.int64)
-    penalty = _choose(counts, truth, classes, seed) if classes <= FEW_LABELS else INVERSE_PENALTY
-    weights, bias = _fit(counts, truth, classes, penalty)
-    return LinearStart(weights[:vocabulary_size], weights[vocabulary_size:], bias)
+    if inverse_penalty is None:
+        inverse_penalty = (
+            _choose(counts, vocabulary_size, truth, classes, seed) if classes <= FEW_LABELS else INVERSE_PENALTY
+        )
+    weights, bias = _fit(counts, vocabulary_size, truth, classes, inverse_penalty)
+    return LinearStart(weights[:vocabulary_size], weights[vocabulary_size:], bias, inverse_penalty)
 
 
-def _choose(counts: _Counts, truth: NDArray[np.int64], classes: int, seed: int) -> float:
+def _choose(counts: _Counts, words: int, truth: NDArray[np.int64], classes: int, seed: int) -> float:
     """The inverse penalty whose weights are best on texts that they were not fitted to."""
     order = np.random.default_rng(seed).permutation(len(truth))[:TRIED]
     held_out, rest = np.split(order, [max(1, round(HELD_OUT * len(order)))])
@@ -82,7 +99,7 @@ def _choose(counts: _Counts, truth: NDArray[np.int64], classes: int, seed: int) 
         return INVERSE_PENALTY
     losses = {}
     for penalty in INVERSE_PENALTIES:
-        weights, bias = _fit(counts[rest], truth[rest], classes, penalty)
+        weights, bias = _fit(counts[rest], words, truth[rest], classes, penalty)
         losses[penalty] = _loss(counts[held_out] @ weights + bias, truth[held_out])
     return min(losses, key=losses.__getitem__)
 
@@ -104,14 +121,14 @@ def features(rows: Sequence[Sequence[int]], vocabulary_size: int, pairs: int) ->
 
 
 def _fit(
-    counts: _Counts, truth: NDArray[np.int64], classes: int, inverse_penalty: float
+    counts: _Counts, words: int, truth: NDArray[np.int64], classes: int, inverse_penalty: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Weights [features, classes] and bias [classes]: each class against the rest, of two the one against the other."""
     weights = np.zeros((counts.shape[1], classes), np.float32)
     bias = np.zeros(classes, np.float32)
-    occurs = counts.sign()
     for label in range(1, classes) if classes == 2 else range(classes):
-        one = _fit_one(counts, occurs, truth == label, OTHERS // classes, inverse_penalty)
+        own = truth == label
+        one = _fit_one(counts, own, _scale(counts, own, words), OTHERS // classes, inverse_penalty)
         weights[:, label], bias[label] = one
     if classes == 2:  # a difference of logits: half for the one, half against the other
         weights[:, 1] /= 2
@@ -121,17 +138,17 @@ def _fit(
 
 
 def _fit_one(
-    counts: _Counts, occurs: _Counts, own: NDArray[np.bool_], others: int, inverse_penalty: float
+    counts: _Counts, own: NDArray[np.bool_], scale: NDArray[np.float64], others: int, inverse_penalty: float
 ) -> tuple[NDArray[np.float32], float]:
-    """Weights [features] and bias of the class whose texts are `own`, beside at most so many `others`."""
+    """Weights [features] and bias of the class whose texts are `own`, beside at most so many `others`.
+
+    The penalty is on the weights over the `scale` [features].
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     if own.all() or not own.any():  # nothing to be told apart
         return np.zeros(counts.shape[1], np.float32), float(np.log((own.sum() + 0.5) / ((~own).sum() + 0.5)))
-    inside = np.asarray(occurs[own].sum(axis=0)).ravel() + 1.0
-    outside = np.asarray(occurs[~own].sum(axis=0)).ravel() + 1.0
-    ratios = np.log(inside / inside.sum()) - np.log(outside / outside.sum())
     rest = np.flatnonzero(~own)
     looked_at = rest[:: -(-len(rest) // others)]
     rows = np.concatenate([np.flatnonzero(own), looked_at])
@@ -139,8 +156,32 @@ def _fit_one(
     regression = LogisticRegression(C=inverse_penalty, solver="liblinear", max_iter=200)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        regression.fit(counts[rows].multiply(ratios).tocsr(), own[rows], importance)
-    return (regression.coef_[0] * ratios).astype(np.float32), float(regression.intercept_[0])
+        regression.fit(counts[rows].multiply(scale).tocsr(), own[rows], importance)
+    return (regression.coef_[0] * scale).astype(np.float32), float(regression.intercept_[0])
+
+
+def _scale(counts: _Counts, own: NDArray[np.bool_], words: int) -> NDArray[np.float64]:
+    """What each feature, the first so many of them `words`, is multiplied with [features].
+
+    The larger its scale, the less the penalty bears on a feature: on one that tells the `own` texts from the others, by
+    naive Bayes, on one that few texts hold, and on one that stands seldom in a text which holds it. Without the last
+    the most common words, which say little, drown all others.
+    """
+    occurs = counts.sign()
+    texts_with_own = np.asarray(occurs[own].sum(axis=0), np.float64).ravel()
+    texts_with_other = np.asarray(occurs[~own].sum(axis=0), np.float64).ravel()
+    inside, outside = texts_with_own + 1.0, texts_with_other + 1.0
+    ratios = np.abs(np.log(inside / inside.sum()) - np.log(outside / outside.sum()))
+    texts_with = texts_with_own + texts_with_other
+    rarity = np.log((1 + len(own)) / (1 + texts_with)) + 1
+    held = texts_with > 0
+    if not held.any():
+        return np.ones(counts.shape[1])
+    mean = np.asarray(counts.sum(axis=0), np.float64).ravel() / np.maximum(texts_with, 1)
+    often = np.where(held, mean / mean[held].mean(), 1.0)
+    scale: NDArray[np.float64] = (LEAST_RATIO + ratios) * rarity / rarity.max() / often
+    scale[words:] *= PAIR_SCALE
+    return scale
 
 
 def _loss(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> float:

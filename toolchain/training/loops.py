@@ -50,11 +50,12 @@ from toolchain.training.machine import (
     Progress,
     choose_device,
     choose_precision,
+    device_and_threads,
     giving_memory_back,
     make_repeatable,
     subnormals_flushed,
 )
-from toolchain.training.mixing import begin_linear
+from toolchain.training.mixing import LinearPart, begin_linear, end_linear
 from toolchain.training.optimization import Optimization
 from toolchain.training.resumption import FILE as RESUME_FILE
 from toolchain.training.resumption import Resumption, load_resumption, save_resumption
@@ -290,8 +291,10 @@ def fit(
         on_epoch(epoch, best)
     checkpoint = of_first(lambda: load_snapshot(out))
     if "calibration" not in checkpoint.training:  # else the run was killed when nothing but what follows was left
-        texts = [example.text for example in corpus.validation]
-        checkpoint = _finish(checkpoint, model, validation_batches, test_batches, texts, baselines, progress)
+        checkpoint = _finish(
+            *(checkpoint, model, validation_batches, test_batches, labelled, recipe, settings, linear),
+            *(baselines, progress),
+        )
     metrics = {**checkpoint.training, "seconds": sum(epoch.seconds for epoch in history)}
     metrics["still_learning"] = is_falling([epoch.validation_loss for epoch in history])
     metrics["warnings"] = findings(metrics, {epoch.epoch: epoch.validation_loss for epoch in history}, settings.epochs)
@@ -313,19 +316,28 @@ def _finish(
     model: Model,
     validation_batches: Iterable[Any],
     test_batches: Iterable[Any],
-    validation_texts: Sequence[Sequence[str]],
+    corpus: Corpus,
+    recipe: Recipe,
+    settings: Settings,
+    linear: LinearPart | None,
     baselines: Baselines,
     progress: Progress,
 ) -> Snapshot:
-    """The checkpoint with its temperature in its last layer, how good it is, and what its validation texts are like."""
+    """The checkpoint with its temperature in its last layer, its `linear` part fitted to all that is not the test part,
+    how good it is, and what its validation texts are like."""
     model.load_state_dict(dict(checkpoint.state))
     validation = predict(model, progress(validation_batches, "calibration"))
     calibration = _calibrate(model, validation)
     answers = softmax(validation[0] / np.float32(calibration["temperature"]))
-    reference = text_reference("validation", validation_texts, checkpoint.vocabulary, answers)
+    texts = [example.text for example in corpus.validation]
+    reference = text_reference("validation", texts, checkpoint.vocabulary, answers)
+    if linear:
+        share = checkpoint.training["weights"]["linear"] / calibration["temperature"]
+        end_linear(model, linear, share, corpus, recipe.max_tokens, settings.seed)
     began = time.perf_counter()
     logits, labels = predict(model, progress(test_batches, "test"))
-    speed = {"reviews_a_second": len(labels) / (time.perf_counter() - began), "threads": torch.get_num_threads()}
+    seconds = time.perf_counter() - began
+    speed = {"reviews_a_second": len(labels) / seconds, **device_and_threads(next(model.parameters()).device)}
     loss, accuracy = _figures(logits, labels)
     before = _quality(logits * calibration["temperature"], labels)
     calibration["test"] = {"before": before, "after": _quality(logits, labels)}

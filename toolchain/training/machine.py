@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from toolchain.errors import UsageError
+from toolchain.measures.processor import processor
 
 # Huge pages for large tensors, whose first touch otherwise costs a page fault every 4 KiB. PyTorch reads this before
 # its first tensor.
@@ -41,6 +42,12 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         name = "bf16" if device.type == "cuda" or torch.cpu._is_amx_tile_supported() else "fp32"
     return torch.bfloat16 if name == "bf16" else torch.float32
+
+
+def device_and_threads(device: torch.device) -> dict[str, Any]:
+    """What a speed depends on: the name of the processor, or of the GPU, and PyTorch's threads."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    return {"processor": name, "threads": torch.get_num_threads()}
 
 
 def make_repeatable(seed: int) -> None:

@@ -1,5 +1,6 @@
 """A linear classifier beside the GRU, in one model: each is trained alone, and the validation part says how to weigh
-them. So the model is never worse there than its linear part, which is fitted in seconds.
+them. So the model is never worse there than its linear part, which is fitted in seconds. When nothing is left to be
+chosen, the linear part is fitted again, to the validation part as well: of a few hundred reviews a tenth is much.
 
 Trained together the GRU would learn little: the linear part knows most of the training reviews by heart.
 """
@@ -12,12 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torchtext import data
 
 from export.text import encode, lookup_table
 from toolchain.corpus.corpus import Corpus
 from toolchain.models.classifiers import BagOfWords, Model, PooledGRU
 from toolchain.training.distributed import of_first
-from toolchain.training.linear_start import fit_linear
+from toolchain.training.linear_start import LinearStart, fit_linear
 
 HEAVIEST = 2.0
 """The largest weight of either: a validation part without a mistake would ask for more and more."""
@@ -37,12 +39,14 @@ class Weights(NamedTuple):
 class LinearPart:
     """The linear classifier in a model: its `bag`, and its `bias` [classes], for which the model has no place.
 
-    `answer` takes the tokens of each text -> its logits [texts, classes] alone.
+    `answer` takes the tokens of each text -> its logits [texts, classes] alone; `inverse_penalty` is the one that the
+    training part chose.
     """
 
     bag: BagOfWords
     bias: NDArray[np.float32]
     answer: Callable[[Sequence[Sequence[str]]], NDArray[np.float32]]
+    inverse_penalty: float
 
     def weigh(
         self, together: NDArray[np.float32], terms: NDArray[np.float32], labels: NDArray[np.int64]
@@ -64,23 +68,60 @@ class LinearPart:
 
 
 def begin_linear(model: Model, corpus: Corpus, max_tokens: int, seed: int) -> LinearPart:
-    """Fit the bag of `model` to the training part, for good: no training moves it."""
+    """Fit the bag of `model` to the training part; no training of the GRU moves it."""
+    bag = _bag(model)
+    fitted = _fitted(bag, corpus, corpus.train.examples, max_tokens, seed)
+    _put(fitted, bag, 1.0)
+    bag.requires_grad_(False)
+
+    def answer(texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+        return fitted.logits(_encoded(texts, corpus.vocabulary, max_tokens))
+
+    return LinearPart(bag, fitted.bias, answer, fitted.inverse_penalty)
+
+
+def end_linear(model: Model, begun: LinearPart, share: float, corpus: Corpus, max_tokens: int, seed: int) -> None:
+    """Fit the bag of `model` again, to the training and the validation part, under the penalty that it had.
+
+    In the model's logits those of the linear part count `share`: their weight over the temperature.
+    """
+    assert isinstance(model, PooledGRU)
+    examples = corpus.train.examples + corpus.validation.examples
+    fitted = _fitted(_bag(model), corpus, examples, max_tokens, seed, begun.inverse_penalty)
+    _put(fitted, _bag(model), share)
+    with torch.no_grad():
+        model.out.bias.add_(torch.from_numpy(fitted.bias - begun.bias).to(model.out.bias.device), alpha=share)
+
+
+def _bag(model: Model) -> BagOfWords:
     assert isinstance(model, PooledGRU)
     assert model.bag is not None
-    bag, table = model.bag, lookup_table(corpus.vocabulary)
+    return model.bag
 
-    def encoded(texts: Sequence[Sequence[str]]) -> list[list[int]]:
-        return [encode(tokens[:max_tokens], table) for tokens in texts]
 
-    rows = encoded([example.text for example in corpus.train])
-    labels = [example.label for example in corpus.train]
+def _fitted(
+    bag: BagOfWords,
+    corpus: Corpus,
+    examples: Sequence[data.Example],
+    max_tokens: int,
+    seed: int,
+    inverse_penalty: float | None = None,
+) -> LinearStart:
+    rows = _encoded([example.text for example in examples], corpus.vocabulary, max_tokens)
+    labels = [example.label for example in examples]
     sizes = (len(corpus.vocabulary), bag.pairs.num_embeddings, len(corpus.labels))
-    fitted = of_first(lambda: fit_linear(rows, labels, *sizes, seed))
-    with torch.no_grad():
-        bag.words.weight.copy_(torch.from_numpy(fitted.words))
-        bag.pairs.weight.copy_(torch.from_numpy(fitted.pairs))
-    bag.requires_grad_(False)
-    return LinearPart(bag, fitted.bias, lambda texts: fitted.logits(encoded(texts)))
+    return of_first(lambda: fit_linear(rows, labels, *sizes, seed, inverse_penalty))
+
+
+def _encoded(texts: Sequence[Sequence[str]], vocabulary: Sequence[str], max_tokens: int) -> list[list[int]]:
+    table = lookup_table(vocabulary)
+    return [encode(tokens[:max_tokens], table) for tokens in texts]
+
+
+@torch.no_grad()
+def _put(fitted: LinearStart, bag: BagOfWords, share: float) -> None:
+    bag.words.weight.copy_(torch.from_numpy(share * fitted.words))
+    bag.pairs.weight.copy_(torch.from_numpy(share * fitted.pairs))
 
 
 def best_weights(gru: NDArray[np.float32], linear: NDArray[np.float32], labels: NDArray[np.int64]) -> Weights:
