@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from toolchain.corpus.corpus import load_corpus
 from toolchain.corpus.reviews import Source
-from toolchain.judging.bench import processor
+from toolchain.measures.processor import processor
 from toolchain.models.recipes import RECIPES
 from toolchain.training.loops import Settings, fit
 

@@ -39,7 +39,7 @@ from torchtext import data
 from export.text import PADDING_ID
 from toolchain.corpus.corpus import load_corpus
 from toolchain.corpus.reviews import Source
-from toolchain.judging.bench import processor
+from toolchain.measures.processor import processor
 from toolchain.models.recipes import RECIPES
 from toolchain.training.loops import Settings, fit
 
