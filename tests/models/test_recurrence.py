@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from toolchain.models import low_precision, recurrence
-from toolchain.models.low_precision import LowPrecisionLayer
+from toolchain.models.low_precision import low_precision_states
 from toolchain.models.recurrence import gru_states, word_states
 
 SIZES = [(1, 1, 1), (3, 1, 1), (1, 9, 1), (4, 7, 2), (2, 23, 3)]
@@ -83,7 +83,7 @@ def test_the_layer_with_products_in_another_precision_is_exact_where_that_is(
     theirs = torch.autograd.grad(
         (gru(steps.transpose(0, 1))[0].transpose(0, 1) * weights).sum(), [steps, *gru.parameters()]
     )
-    states = LowPrecisionLayer.apply(steps, *gru.all_weights[0], torch.float64)  # type: ignore[no-untyped-call]
+    states = low_precision_states(steps, gru.all_weights[0], torch.float64)
     ours = torch.autograd.grad((states * weights).sum(), [steps, *gru.parameters()])
     for our, their in zip(ours, theirs, strict=True):
         torch.testing.assert_close(our, their, rtol=1e-10, atol=1e-12)

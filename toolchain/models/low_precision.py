@@ -5,6 +5,7 @@ the memory that this moves. Here a step's derivatives are worked out while its n
 in the precision of the products, and the weights' gradients are one product over all steps.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,10 +16,17 @@ _ROWS = 512
 """Rows of the input that are projected together: few enough for their projections to stay in the cache."""
 
 
-class LowPrecisionLayer(torch.autograd.Function):
+def low_precision_states(steps: Tensor, layer: Sequence[Tensor], precision: torch.dtype) -> Tensor:
     """One layer: steps [time, batch, features] -> states [time, batch, hidden], its products in `precision`.
 
-    With the gates in PyTorch's order, r, z and n, and their names in the documentation of `torch.nn.GRU`:
+    `layer` is an item of `torch.nn.GRU.all_weights`.
+    """
+    states: Tensor = _Layer.apply(steps, *layer, precision)  # type: ignore[no-untyped-call]
+    return states
+
+
+class _Layer(torch.autograd.Function):
+    """With the gates in PyTorch's order, r, z and n, and their names in the documentation of `torch.nn.GRU`:
 
         r, z = sigmoid(projected_rz + recurrent_rz)
         n = tanh(projected_n + r * recurrent_n)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from toolchain.models.low_precision import LowPrecisionLayer
+from toolchain.models.low_precision import low_precision_states
 
 _ROWS = 8
 """Rows of a batch that a thread takes at least: products of fewer are slow."""
@@ -40,8 +40,7 @@ def gru_states(gru: nn.GRU, steps: Tensor) -> Tensor:
     steps = steps.transpose(0, 1)
     for layer in gru.all_weights:
         if torch.is_autocast_enabled("cpu"):
-            precision = torch.get_autocast_dtype("cpu")
-            steps = LowPrecisionLayer.apply(steps, *layer, precision)  # type: ignore[no-untyped-call]
+            steps = low_precision_states(steps, layer, torch.get_autocast_dtype("cpu"))
         else:
             steps = _recur(_projected(steps, layer), layer)
     return steps.transpose(0, 1)
