@@ -32,7 +32,7 @@ def main() -> None:
     kept = different[: round(len(different) * (1 - arguments.share))]
     repeating = [*kept, *generator.choices(kept, k=len(different) - len(kept))]
     generator.shuffle(repeating)
-    with Scorer(open_bundle(arguments.bundle or find_bundle()), "cpu") as scorer:
+    with Scorer(open_bundle(find_bundle(arguments.bundle)), "cpu") as scorer:
 
         def score(texts: list[str]) -> None:
             for start in range(0, len(texts), WINDOW_ROWS):

@@ -9,7 +9,7 @@ import pytest
 from export.bundle import open_bundle
 from tests.conftest import score_command
 from toolchain.release.release import verify_bundle
-from toolchain.scoring.default import BOX
+from toolchain.scoring.default import BOX, find_bundle
 from toolchain.scoring.explainer import Explainer
 from toolchain.scoring.scorer import Scorer
 
@@ -38,6 +38,19 @@ def test_a_bundle_of_ones_own_goes_first(reviews: Path, onnx_bundle: Path) -> No
     done = score_command(reviews.name, cwd=reviews.parent)
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("model bundle/model.cpu.onnx on cpu")
+
+
+def test_its_name_is_box_unless_a_folder_has_it(
+    reviews: Path, onnx_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(reviews.parent)
+    shutil.copytree(onnx_bundle, "bundle")
+    assert find_bundle() == Path("bundle")
+    assert find_bundle("box") == find_bundle(Path("box")) == BOX
+    done = score_command(reviews.name, "--bundle", "box", cwd=reviews.parent)
+    assert done.stderr.startswith("model in the box (gru-lm trained on IMDB)")
+    Path("box").mkdir()
+    assert find_bundle("box") == Path("box")
 
 
 def test_a_missing_bundle_that_was_named_is_not_replaced_by_it(reviews: Path) -> None:

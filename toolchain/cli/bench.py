@@ -46,7 +46,7 @@ def bench(
     from toolchain.judging.bench import different_texts, measure
     from toolchain.scoring.default import find_bundle
 
-    opened = open_bundle(bundle or find_bundle())
+    opened = open_bundle(find_bundle(bundle))
     say(f"model {escape(str(opened.folder))}")
     unique = read_texts(Source(data, text_column, reading=reading, say=tell))
     if not unique:

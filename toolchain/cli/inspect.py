@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    bundle: Annotated[Path, typer.Argument(help="Folder with the bundle.")] = Path("bundle"),
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder with the bundle, or box. Default: ./bundle if it exists, else the model in the box.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, options.as_json("the manifest", None)] = False,
 ) -> None:
     """Show what a bundle holds: model, metrics, proof, files. Checks the digest of every file.
@@ -27,8 +33,9 @@ def inspect(
     toolchain inspect bundle --json | jq .labels
     """
     from export.bundle import open_bundle
+    from toolchain.scoring.default import find_bundle
 
-    opened = open_bundle(bundle)
+    opened = open_bundle(find_bundle(bundle))
     opened.check()
     if as_json:
         print_json(opened.manifest)

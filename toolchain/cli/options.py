@@ -256,7 +256,7 @@ def bundle(panel: str | None = None) -> Any:
     """`--bundle`, where there is a model to fall back on."""
     return typer.Option(
         metavar="FOLDER",
-        help="Folder with the model. Default: ./bundle if it exists, else the model in the box.",
+        help="Folder with the model, or box. Default: ./bundle if it exists, else the model in the box.",
         rich_help_panel=panel,
     )
 

@@ -253,7 +253,7 @@ def score(
     check_places(files, summary_file, overwrite, sharded=engine == "ray" and not merge)
     if as_json and "-" in outputs and not dry_run:
         raise UsageError("--json and the rows cannot both go to standard output; name a file: -o FILE")
-    chosen = bundle or find_bundle()
+    chosen = find_bundle(bundle)
     provider_options = dict(options.key_value(option) for option in provider_option or [])
     if device_id is not None:
         provider_options["device_id"] = str(device_id)

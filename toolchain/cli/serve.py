@@ -15,7 +15,8 @@ def serve(
     bundle: Annotated[
         Path | None,
         typer.Argument(
-            help="Folder with the model. Default: ./bundle if it exists, else the model in the box.", show_default=False
+            help="Folder with the model, or box. Default: ./bundle if it exists, else the model in the box.",
+            show_default=False,
         ),
     ] = None,
     host: Annotated[
@@ -85,7 +86,7 @@ def serve(
     from toolchain.serving.settings import Limits, Settings
 
     limits = Limits(max_body_bytes, max_texts, max_characters, max_waiting)
-    folder = bundle or find_bundle()
+    folder = find_bundle(bundle)
     settings = Settings(folder, provider, precision, host, port, workers, watch, grace_seconds, limits)
     log_to_stderr(logging.WARNING if is_quiet() else logging.INFO)
     server.serve(settings)

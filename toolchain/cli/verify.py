@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def verify(
     bundle: Annotated[
         Path | None,
-        typer.Argument(help="Folder with the bundle. Default: ./bundle if it exists, else the model in the box."),
+        typer.Argument(
+            help="Folder with the bundle, or box. Default: ./bundle if it exists, else the model in the box."
+        ),
     ] = None,
     snapshot: Annotated[
         Path | None,

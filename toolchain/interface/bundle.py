@@ -23,7 +23,7 @@ class Bundle:
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
-        self._opened = open_bundle(Path(folder or find_bundle()))
+        self._opened = open_bundle(find_bundle(folder))
 
     @property
     def folder(self) -> Path:

@@ -1,7 +1,5 @@
 """A trained model from wherever one is kept: a snapshot, a bundle, or the model in the box."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
@@ -10,9 +8,7 @@ from export.graph_weights import read_classifier, weights_file
 from toolchain.errors import UsageError
 from toolchain.models.classifiers import class_name, portable_name
 from toolchain.models.snapshot import Snapshot, empty_model, load_snapshot
-from toolchain.scoring.default import BOX
-
-IN_THE_BOX = "box"
+from toolchain.scoring.default import BOX, IN_THE_BOX
 
 
 def load_trained(place: str) -> Snapshot:

@@ -35,10 +35,10 @@ def find_scorer(
             f"{made.bundle[:12]}…, or another input or options); name the right one, or leave --summary out"
         )
     if (known := made or of_run) is None:
-        return open_bundle(named or find_bundle()), None
+        return open_bundle(find_bundle(named)), None
     if named is None:
         return known.find_bundle(source), known
-    bundle = open_bundle(named)
+    bundle = open_bundle(find_bundle(named))
     known.check_bundle(bundle, source)
     return bundle, known
 

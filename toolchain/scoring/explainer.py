@@ -90,7 +90,7 @@ class Explainer:
     """
 
     def __init__(self, bundle: str | os.PathLike[str] | Bundle | None = None, threads: int = 0) -> None:
-        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle or find_bundle()))
+        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(find_bundle(bundle))
         self.labels = self.bundle.specification.labels
         self.model = explain_model(self.bundle).name
         self._threads = threads

@@ -85,7 +85,7 @@ class Scorer:
         explain: int = 0,
         threads: int | None = None,
     ) -> None:
-        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle or find_bundle()))
+        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(find_bundle(bundle))
         self._asked = (provider, provider_options, precision, explain, threads)
         self.identity = self.bundle.identity
         self.labels = self.bundle.specification.labels

@@ -11,8 +11,9 @@ from toolchain.corpus.corpus import Corpus, load_corpus
 from toolchain.corpus.reviews import Reviews, Source, read_training_reviews
 from toolchain.errors import UsageError
 from toolchain.models.recipes import AUTO, RECIPES, Recipe
-from toolchain.models.restoring import IN_THE_BOX, load_trained
+from toolchain.models.restoring import load_trained
 from toolchain.models.snapshot import Snapshot
+from toolchain.scoring.default import IN_THE_BOX
 from toolchain.training.linear_start import pairs_for
 from toolchain.training.starting import check_start
 
