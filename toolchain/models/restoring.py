@@ -1,5 +1,7 @@
 """A trained model from wherever one is kept: a snapshot, a bundle, or the model in the box."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
