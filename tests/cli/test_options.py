@@ -27,6 +27,10 @@ def test_the_names_and_numbers_are_those_of_the_rooms() -> None:
     assert options.MAX_ROW_BYTES == records.MAX_ROW_BYTES
 
 
+PLAIN = ["cli", "errors", "look"]
+"""What the command line is made of, beside the rooms."""
+
+
 def loaded(*arguments: str, **variables: str) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-c", LOADED.format(arguments=list(arguments))],
@@ -39,13 +43,13 @@ def loaded(*arguments: str, **variables: str) -> list[str]:
 
 
 def test_the_help_loads_nothing_of_any_other_room() -> None:
-    assert loaded("--help") == ["cli", "errors"]
-    assert loaded("score", "--help") == ["cli", "errors"]
+    assert loaded("--help") == PLAIN
+    assert loaded("score", "--help") == PLAIN
 
 
 def test_completion_does_without_numpy() -> None:
     completing = {"_TOOLCHAIN_COMPLETE": "complete_bash", "COMP_WORDS": "toolchain tr", "COMP_CWORD": "1"}
-    assert loaded(**completing) == ["cli", "errors"]
+    assert loaded(**completing) == PLAIN
 
 
 def test_names_stand_between_commas_and_in_quotes_hold_one_or_a_line_break() -> None:

@@ -78,7 +78,9 @@ def test_an_int8_form_that_keeps_too_few_labels_needs_force(
 
 
 def test_a_precision_that_cannot_be_had_is_refused(onnx_bundle: Path) -> None:
-    with pytest.raises(UsageError, match=r"holds no model\.int8\.onnx; make it: toolchain export --precision int8"):
+    with pytest.raises(
+        UsageError, match=r"has no int8 form; leave --precision out, or export one: toolchain export --snapshot"
+    ):
         Scorer(onnx_bundle, "cpu", precision="int8")
     with pytest.raises(UsageError, match="--precision half: expected fp32 or int8"):
         Scorer(onnx_bundle, "cpu", precision="half")

@@ -212,7 +212,7 @@ def test_the_command_lists_the_words_where_there_is_no_colour(run: Run, explaini
 def test_a_blank_text_is_refused(run: Run, explaining: Path) -> None:
     ended = run("explain", "A fine film", " ", "--bundle", explaining)
     assert ended.status == 2
-    assert ended.stderr.splitlines()[-1] == "error: texts[1] is blank; leave it out"
+    assert ended.stderr.splitlines()[-1] == "error: text 2 is blank; leave it out"
 
 
 def test_the_command_prints_json(run: Run, explaining: Path) -> None:

@@ -153,7 +153,7 @@ def test_a_later_object_with_our_field_is_rejected_rather_than_given_it_twice(sc
     data = b'{"text": "a"}\n' * 1500 + b'{"text": "b", "prediction": 1}\n'
     output, summary = score(scorer, tmp_path / "in.jsonl", data)
     assert output.count(b"\n") == 1500
-    assert "has a field 'prediction' already" in Path(summary.rejects).read_text()
+    assert "has a field 'prediction', where its answer would stand" in Path(summary.rejects).read_text()
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------

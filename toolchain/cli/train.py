@@ -242,7 +242,7 @@ def train(
                 lr=lr,
                 patience=patience,
                 class_weights=class_weights,
-                teachers=teacher or (),
+                teacher=teacher or (),
                 folds=folds,
                 seed=seed,
                 device=device,

@@ -50,7 +50,7 @@ def train(
     lr: float | None = None,
     patience: int | None = None,
     class_weights: Literal["none", "balanced"] = "none",
-    teachers: Sequence[str | os.PathLike[str]] = (),
+    teacher: Sequence[str | os.PathLike[str]] = (),
     folds: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -73,7 +73,7 @@ def train(
     if out.is_file():
         raise UsageError(f"--out {out}: is a file; name a folder for the snapshot")
     logger.info(f"reading {os.fspath(data)} …")
-    loaded_teachers = [load_trained(os.fspath(teacher)) for teacher in teachers]
+    teachers = [load_trained(os.fspath(one)) for one in teacher]
     source = Source(
         data=os.fspath(data),
         text_column=text_column,
@@ -86,7 +86,7 @@ def train(
         say=logger.info,
     )
     beginning = None if start is None else os.fspath(start)
-    planned = plan(source, recipe, seed, beginning, tokenizer, Sizes(layers, hidden, embedding), taught=bool(teachers))
+    planned = plan(source, recipe, seed, beginning, tokenizer, Sizes(layers, hidden, embedding), taught=bool(teacher))
     corpus, chosen = planned.corpus, planned.recipe
     if planned.reason:
         logger.info(f"recipe {chosen.name}: {planned.reason}")
@@ -125,7 +125,7 @@ def train(
         with process_group(choose_device(device)):
             validated = cross_validate(planned, source, settings, folds, _tell_fold, progress) if folds else None
             fit(
-                *(corpus, chosen, settings, out, on_epoch, progress, resume, loaded_teachers, overwrite),
+                *(corpus, chosen, settings, out, on_epoch, progress, resume, teachers, overwrite),
                 on_earlier=earlier.append,
                 start=planned.start,
                 folds=validated,
