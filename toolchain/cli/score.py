@@ -110,7 +110,8 @@ def score(
         typer.Option(
             autocompletion=options.completing("fp32", "int8"),
             metavar="fp32|int8",
-            help="int8 is faster, with nearly the same answers. CPU only; the bundle must hold it.",
+            help="int8 is faster on processors with VNNI, with nearly the same answers. "
+            "CPU only; the bundle must hold it.",
             rich_help_panel=options.MODEL,
         ),
     ] = "fp32",

@@ -10,7 +10,7 @@ from toolchain.measures.standing import BASELINE, Folds, Standing
 _FORMS = {
     "model.onnx": "raw text in, label and probabilities out; any language with ONNX Runtime, every provider",
     "model.cpu.onnx": "the same, laid out for batch scoring on the CPU provider",
-    "model.int8.onnx": "the same in whole numbers: faster, and nearly the same answers; the manifest says how near",
+    "model.int8.onnx": "the same in whole numbers: nearly the same answers; faster where there is VNNI",
     "model.explain.onnx": "the same answers, and the share of every word in them; see docs/explanations.md",
     "model.ids.onnx": "token ids in, logits out; for runtimes without string operators",
     "model.pt2": "torch.export; token ids in, logits out; Python with torch alone",
