@@ -133,12 +133,12 @@ def test_workers_end_when_nobody_looks_after_them_any_more(explaining_bundle: Pa
 
 
 def test_closing_the_terminal_ends_it(explaining_bundle: Path, tmp_path: Path) -> None:
-    """There SIGHUP does not mean that a new bundle is there."""
+    """There SIGHUP does not mean that a new bundle is there. (Under `nohup`, which may run the tests, it does.)"""
     log = tmp_path / "log"
     terminal, end = pty.openpty()
     with log.open("wb") as file:
         process = subprocess.Popen(
-            ["setsid", "--ctty", "--wait", *command(explaining_bundle, "--port", "0")],
+            ["env", "--default-signal=HUP", "setsid", "--ctty", "--wait", *command(explaining_bundle, "--port", "0")],
             env=environment(),
             stdin=end,
             stderr=file,

@@ -21,7 +21,7 @@ import uvicorn
 from toolchain.serving.app import create_app
 from toolchain.serving.service import Service, describe
 from toolchain.serving.settings import Settings
-from toolchain.serving.terminal import has_terminal, release_hangups, terminal_is_gone
+from toolchain.serving.terminal import has_terminal, release_hangups
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class _Server(uvicorn.Server):
 
     def _hang_up(self) -> None:
         """A new bundle, as is usual; but where the terminal was closed, there is nobody left to serve for."""
-        if self._had_terminal and terminal_is_gone():
+        if self._had_terminal and not has_terminal():
             self._end(0.0)
             return
         self._start(self._service.take_over())

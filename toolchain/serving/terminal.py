@@ -2,10 +2,6 @@
 
 import os
 import signal
-import time
-
-_LOOKS = 5
-_LOOK_SECONDS = 0.02
 
 
 def has_terminal() -> bool:
@@ -17,15 +13,6 @@ def has_terminal() -> bool:
     except OSError:
         return False
     return True
-
-
-def terminal_is_gone() -> bool:
-    """Whether there is none, or none any more a moment later: the signal may come before the terminal has gone."""
-    for _ in range(_LOOKS):
-        if not has_terminal():
-            return True
-        time.sleep(_LOOK_SECONDS)
-    return False
 
 
 def hold_hangups() -> None:

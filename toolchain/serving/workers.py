@@ -22,7 +22,7 @@ from toolchain.serving.logs import log_to_stderr
 from toolchain.serving.metrics import SHARED
 from toolchain.serving.process import FAREWELL_SECONDS, run_server
 from toolchain.serving.settings import Settings
-from toolchain.serving.terminal import has_terminal, hold_hangups, release_hangups, terminal_is_gone
+from toolchain.serving.terminal import has_terminal, hold_hangups, release_hangups
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class _Supervisor:
         self._ending = True
 
     def _hang_up(self, number: int, frame: FrameType | None) -> None:
-        if self._had_terminal and terminal_is_gone():
+        if self._had_terminal and not has_terminal():
             self._end(number, frame)
             return
         for worker in self._workers:
