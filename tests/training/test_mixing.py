@@ -98,11 +98,11 @@ def test_in_the_end_the_linear_part_is_fitted_to_the_validation_part_as_well(tmp
         *([encode(example.text[:50], table) for example in seen], [example.label for example in seen]),
         *(len(corpus.vocabulary), RECIPE.bag, len(corpus.labels)),
         seed=0,
-        inverse_penalty=begun.inverse_penalty,
+        inverse_penalty=begun.fitted.inverse_penalty,
     )
     assert np.allclose(begun.bag.words.weight.numpy(), 0.5 * wanted.words, atol=1e-6)
     assert np.allclose(begun.bag.pairs.weight.numpy(), 0.5 * wanted.pairs, atol=1e-6)
-    assert np.allclose((model.out.bias.detach() - bias).numpy(), 0.5 * (wanted.bias - begun.bias), atol=1e-6)
+    assert np.allclose((model.out.bias.detach() - bias).numpy(), 0.5 * (wanted.bias - begun.fitted.bias), atol=1e-6)
     assert not torch.allclose(begun.bag.words.weight, 0.5 * words, atol=1e-3)
 
 

@@ -44,14 +44,14 @@ def taught(corpus: Corpus, targets: NDArray[np.float32]) -> Corpus:
 
     `targets` are probabilities [texts, classes]. An unlabelled text has the likeliest label, and no origin.
     """
-    texts = corpus.train.examples + [_example(tokens) for tokens in corpus.unlabelled]
-    examples = []
-    for example, target in zip(texts, targets, strict=True):
-        own = data.Example()
-        own.text, own.origin, own.group = example.text, example.origin, example.group
-        own.label = int(target.argmax()) if example.label is None else example.label
-        own.target = target.tolist()
-        examples.append(own)
+    count = len(corpus.train)
+    examples = [
+        _example(example.text, example.label, example.origin, example.group, target)
+        for example, target in zip(corpus.train, targets[:count], strict=True)
+    ] + [
+        _example(tokens, int(target.argmax()), None, None, target)
+        for tokens, target in zip(corpus.unlabelled, targets[count:], strict=True)
+    ]
     target_field = data.Field(sequential=False, use_vocab=False, dtype=torch.float32)
     return replace(corpus, train=data.Dataset(examples, {**corpus.train.fields, "target": target_field}))
 
@@ -88,7 +88,10 @@ def teacher_vectors(teacher: Snapshot, vocabulary: Sequence[str], size: int) -> 
     return np.pad(vectors, ((0, 0), (0, size - vectors.shape[1])))
 
 
-def _example(tokens: list[str]) -> data.Example:
+def _example(
+    tokens: list[str], label: int, origin: str | None, group: str | None, target: NDArray[np.float32]
+) -> data.Example:
     example = data.Example()
-    example.text, example.label, example.origin, example.group = tokens, None, None, None
+    example.text, example.label, example.origin, example.group = tokens, label, origin, group
+    example.target = target.tolist()
     return example

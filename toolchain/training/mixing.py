@@ -5,7 +5,7 @@ chosen, the linear part is fitted again, to the validation part as well: of a fe
 Trained together the GRU would learn little: the linear part knows most of the training reviews by heart.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from torchtext import data
 from export.text import encode, lookup_table
 from toolchain.corpus.corpus import Corpus
 from toolchain.models.classifiers import BagOfWords, Model, PooledGRU
+from toolchain.training.distillation import Answer
 from toolchain.training.distributed import of_first
 from toolchain.training.linear_start import LinearStart, fit_linear
 
@@ -37,16 +38,14 @@ class Weights(NamedTuple):
 
 @dataclass(frozen=True)
 class LinearPart:
-    """The linear classifier in a model: its `bag`, and its `bias` [classes], for which the model has no place.
+    """The linear classifier in a model: its `bag`, and what was `fitted`, of which the model has no place for the bias.
 
-    `answer` takes the tokens of each text -> its logits [texts, classes] alone; `inverse_penalty` is the one that the
-    training part chose.
+    `answer` gives its logits alone.
     """
 
     bag: BagOfWords
-    bias: NDArray[np.float32]
-    answer: Callable[[Sequence[Sequence[str]]], NDArray[np.float32]]
-    inverse_penalty: float
+    fitted: LinearStart
+    answer: Answer
 
     def weigh(
         self, together: NDArray[np.float32], terms: NDArray[np.float32], labels: NDArray[np.int64]
@@ -55,7 +54,7 @@ class LinearPart:
 
         `together` [reviews, classes] is what the model answers, in which the linear part has the share `terms`.
         """
-        gru, linear = together - terms, terms + self.bias
+        gru, linear = together - terms, terms + self.fitted.bias
         weights = best_weights(gru, linear, labels)
         return weights, (weights.gru * gru + weights.linear * linear).astype(np.float32)
 
@@ -63,21 +62,19 @@ class LinearPart:
         """The `state_dict` of a model that answers so."""
         factors = {"out.": weights.gru, "bag.": weights.linear}
         found = {name: tensor * factors.get(name[:4], 1.0) for name, tensor in state.items()}
-        found["out.bias"] = found["out.bias"].cpu() + weights.linear * torch.from_numpy(self.bias)
+        found["out.bias"] = found["out.bias"].cpu() + weights.linear * torch.from_numpy(self.fitted.bias)
         return found
 
 
 def begin_linear(model: Model, corpus: Corpus, max_tokens: int, seed: int) -> LinearPart:
     """Fit the bag of `model` to the training part; no training of the GRU moves it."""
-    bag = _bag(model)
+    assert isinstance(model, PooledGRU)
+    assert model.bag is not None
+    bag, table = model.bag, lookup_table(corpus.vocabulary)
     fitted = _fitted(bag, corpus, corpus.train.examples, max_tokens, seed)
     _put(fitted, bag, 1.0)
     bag.requires_grad_(False)
-
-    def answer(texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
-        return fitted.logits(_encoded(texts, corpus.vocabulary, max_tokens))
-
-    return LinearPart(bag, fitted.bias, answer, fitted.inverse_penalty)
+    return LinearPart(bag, fitted, lambda texts: fitted.logits(_encoded(texts, table, max_tokens)))
 
 
 def end_linear(model: Model, begun: LinearPart, share: float, corpus: Corpus, max_tokens: int, seed: int) -> None:
@@ -85,18 +82,11 @@ def end_linear(model: Model, begun: LinearPart, share: float, corpus: Corpus, ma
 
     In the model's logits those of the linear part count `share`: their weight over the temperature.
     """
-    assert isinstance(model, PooledGRU)
     examples = corpus.train.examples + corpus.validation.examples
-    fitted = _fitted(_bag(model), corpus, examples, max_tokens, seed, begun.inverse_penalty)
-    _put(fitted, _bag(model), share)
+    fitted = _fitted(begun.bag, corpus, examples, max_tokens, seed, begun.fitted.inverse_penalty)
+    _put(fitted, begun.bag, share)
     with torch.no_grad():
-        model.out.bias.add_(torch.from_numpy(fitted.bias - begun.bias).to(model.out.bias.device), alpha=share)
-
-
-def _bag(model: Model) -> BagOfWords:
-    assert isinstance(model, PooledGRU)
-    assert model.bag is not None
-    return model.bag
+        model.out.bias.add_(torch.from_numpy(fitted.bias - begun.fitted.bias).to(model.out.bias.device), alpha=share)
 
 
 def _fitted(
@@ -107,14 +97,13 @@ def _fitted(
     seed: int,
     inverse_penalty: float | None = None,
 ) -> LinearStart:
-    rows = _encoded([example.text for example in examples], corpus.vocabulary, max_tokens)
+    rows = _encoded([example.text for example in examples], lookup_table(corpus.vocabulary), max_tokens)
     labels = [example.label for example in examples]
     sizes = (len(corpus.vocabulary), bag.pairs.num_embeddings, len(corpus.labels))
     return of_first(lambda: fit_linear(rows, labels, *sizes, seed, inverse_penalty))
 
 
-def _encoded(texts: Sequence[Sequence[str]], vocabulary: Sequence[str], max_tokens: int) -> list[list[int]]:
-    table = lookup_table(vocabulary)
+def _encoded(texts: Sequence[Sequence[str]], table: Mapping[str, int], max_tokens: int) -> list[list[int]]:
     return [encode(tokens[:max_tokens], table) for tokens in texts]
 
 
