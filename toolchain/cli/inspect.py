@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from toolchain.cli import options
 from toolchain.cli.terminal import escape, print_json, show
 
@@ -17,13 +15,7 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    bundle: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Folder with the bundle, or box. Default: ./bundle if it exists, else the model in the box.",
-            show_default=False,
-        ),
-    ] = None,
+    bundle: Annotated[Path | None, options.bundle_argument("bundle")] = None,
     as_json: Annotated[bool, options.as_json("the manifest", None)] = False,
 ) -> None:
     """Show what a bundle holds: model, metrics, proof, files. Checks the digest of every file.

@@ -50,6 +50,8 @@ Overwrite = Annotated[
     ),
 ]
 
+_BUNDLE = "Folder with the {}, or box. Default: ./bundle if it exists, else the model in the box."
+
 
 def snapshot_folder(panel: str) -> Any:
     """`--out` of the commands that write a snapshot."""
@@ -254,11 +256,12 @@ def max_rejects(panel: str | None = None) -> Any:
 
 def bundle(panel: str | None = None) -> Any:
     """`--bundle`, where there is a model to fall back on."""
-    return typer.Option(
-        metavar="FOLDER",
-        help="Folder with the model, or box. Default: ./bundle if it exists, else the model in the box.",
-        rich_help_panel=panel,
-    )
+    return typer.Option(metavar="FOLDER", help=_BUNDLE.format("model"), rich_help_panel=panel)
+
+
+def bundle_argument(name: str) -> Any:
+    """BUNDLE, where there is a model to fall back on; `name` is what the command calls it."""
+    return typer.Argument(help=_BUNDLE.format(name), show_default=False)
 
 
 def provider(panel: str | None = None) -> Any:

@@ -12,13 +12,7 @@ LIMITS = "Limits"
 
 
 def serve(
-    bundle: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Folder with the model, or box. Default: ./bundle if it exists, else the model in the box.",
-            show_default=False,
-        ),
-    ] = None,
+    bundle: Annotated[Path | None, options.bundle_argument("model")] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on. 0.0.0.0 is every network.", rich_help_panel=options.RUN)
     ] = "127.0.0.1",

@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 @options.reads_rows
 @options.shown_first("snapshot", "data", "text_column", "provider")
 def verify(
-    bundle: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Folder with the bundle, or box. Default: ./bundle if it exists, else the model in the box."
-        ),
-    ] = None,
+    bundle: Annotated[Path | None, options.bundle_argument("bundle")] = None,
     snapshot: Annotated[
         Path | None,
         typer.Option(
