@@ -35,7 +35,7 @@ class Optimization:
         self._optimizer = AdamW(groups, lr=learning_rate, fused=True)
         self._schedule = one_cycle(self._optimizer, steps, WARM_UP) if recipe.one_cycle else None
         self._average = (
-            AveragedModel(model, avg_fn=_moving_average(recipe.average_decay)) if recipe.average_decay else None
+            AveragedModel(model, multi_avg_fn=_moving_average(recipe.average_decay)) if recipe.average_decay else None
         )
 
     def zero_grad(self) -> None:
@@ -101,8 +101,7 @@ def one_cycle(optimizer: Optimizer, steps: int, warm_up: float) -> OneCycleLR:
 def _moving_average(decay: float) -> Any:
     """The exponential moving average, shorter at first so that the untrained weights are soon forgotten."""
 
-    def average(averaged: Tensor, current: Tensor, steps: Tensor | int) -> Tensor:
-        weight = max(1 - decay, 9 / (10 + int(steps)))
-        return torch.lerp(averaged, current, weight)
+    def average(averaged: list[Tensor], current: list[Tensor], steps: Tensor | int) -> None:
+        torch._foreach_lerp_(averaged, current, max(1 - decay, 9 / (10 + int(steps))))
 
     return average
