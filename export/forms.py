@@ -86,9 +86,9 @@ def runs_at_once(form: Form, provider: str) -> int:
 
 
 def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Row-wise softmax in double precision: [N, classes] -> [N, classes]."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float32] = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+    """Row-wise softmax in double precision: [..., classes] -> [..., classes]."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    probabilities: NDArray[np.float32] = (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
     return probabilities
 
 

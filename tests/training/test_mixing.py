@@ -106,6 +106,17 @@ def test_in_the_end_the_linear_part_is_fitted_to_the_validation_part_as_well(tmp
     assert not torch.allclose(begun.bag.words.weight, 0.5 * words, atol=1e-3)
 
 
+def test_as_a_teacher_it_answers_the_beginnings_of_a_text(tmp_path: Path) -> None:
+    corpus = load_corpus(Source(str(tiny.write_reviews(tmp_path / "a.csv", 100))), RECIPE, 0)
+    model = build_model(RECIPE.model, RECIPE.specification(corpus.labels, 1), len(corpus.vocabulary), 0.0)
+    linear = begin_linear(model, corpus, RECIPE.max_tokens, seed=0)
+    text = corpus.train.examples[0].text[:8]
+    ((*begun, whole),) = linear.answer([text])
+    table = lookup_table(corpus.vocabulary)
+    wanted = linear.fitted.logits([encode(text[:end], table) for end in (2, 4, 6, 8)])
+    assert np.allclose([*begun, whole], wanted, atol=1e-6)
+
+
 def test_an_interrupted_training_goes_on_to_the_same_model(tmp_path: Path) -> None:
     corpus = load_corpus(Source(str(tiny.write_reviews(tmp_path / "a.csv", 100))), RECIPE, 0)
 

@@ -16,8 +16,9 @@ from toolchain.corpus.corpus import Corpus, batch_tensors, iterators, load_corpu
 from toolchain.corpus.reviews import Source, read_unlabelled
 from toolchain.errors import UsageError
 from toolchain.models.snapshot import Snapshot, load_snapshot
-from toolchain.training.distillation import TRUTH, Answer, taught, teach, teacher_vectors
+from toolchain.training.distillation import BEGINNINGS, TRUTH, Answer, beginnings, taught, teach
 from toolchain.training.loops import Epoch, fit
+from toolchain.training.pruning import prune
 from toolchain.training.word_vectors import word_vectors
 
 # --- word vectors ----------------------------------------------------------------------------------------------------
@@ -156,8 +157,8 @@ def no_progress(passes: Any, title: str) -> Any:
 
 def certain(label: int) -> Answer:
     """A teacher that says the same of every text, with a probability of 0.9."""
-    logits = np.log(np.array([[0.1, 0.9]], np.float32))
-    return lambda texts: np.repeat(logits if label else logits[:, ::-1], len(texts), 0)
+    logits = np.log(np.array([0.1, 0.9], np.float32))
+    return lambda texts: np.tile(logits if label else logits[::-1], (len(texts), len(BEGINNINGS), 1))
 
 
 def test_the_mean_of_the_teachers_is_learned_and_of_a_labelled_review_half_its_label(corpus: Corpus) -> None:
@@ -169,15 +170,32 @@ def test_the_mean_of_the_teachers_is_learned_and_of_a_labelled_review_half_its_l
 
     targets = teach(corpus, [certain(1), certain(1), certain(0)], progress)
     assert titles == [(f"teacher {number} of 3", 1) for number in (1, 2, 3)]
-    assert targets.shape == (len(corpus.train) + 120, 2)
-    assert np.allclose(targets[len(corpus.train) :], [1.1 / 3, 1.9 / 3], atol=1e-6)
-    for example, target in zip(corpus.train, targets, strict=False):
-        label = np.eye(2)[example.label]
-        assert np.allclose(target, TRUTH * label + (1 - TRUTH) * np.array([1.1 / 3, 1.9 / 3]), atol=1e-6)
+    mean = np.array([1.1 / 3, 1.9 / 3])
+    assert targets.shape == (len(corpus.train) + 120, len(BEGINNINGS), 2)
+    assert np.allclose(targets[len(corpus.train) :], mean, atol=1e-6)
+    for example, (*begun, whole) in zip(corpus.train, targets, strict=False):
+        assert np.allclose(begun, mean, atol=1e-6)
+        assert np.allclose(whole, TRUTH * np.eye(2)[example.label] + (1 - TRUTH) * mean, atol=1e-6)
+
+
+def test_a_beginning_is_answered_as_a_text_that_ends_there(corpus: Corpus, teacher: Snapshot) -> None:
+    assert beginnings(torch.tensor([0, 1, 2, 7, 100])).tolist() == [
+        [0, 0, 0, 0],
+        [1, 1, 1, 1],
+        [1, 1, 2, 2],
+        [2, 4, 6, 7],
+        [25, 50, 75, 100],
+    ]
+    texts = [*corpus.unlabelled[:20], []]
+    answers = teacher.answer_tokens(beginnings)(texts)
+    assert answers.shape == (21, len(BEGINNINGS), 2)
+    for text, own in zip(texts, answers, strict=True):
+        ends = beginnings(torch.tensor([len(text)]))[0].tolist()
+        assert np.allclose(own, teacher.answer_tokens()([text[:end] for end in ends]), atol=1e-6)
 
 
 def test_the_loss_sees_what_the_teachers_answer(corpus: Corpus, teacher: Snapshot) -> None:
-    targets = teach(corpus, [teacher.answer_tokens()], no_progress)
+    targets = teach(corpus, [teacher.answer_tokens(beginnings)], no_progress)
     more = taught(corpus, targets)
     seen: dict[str, list[float]] = {}
     for batch in iterators(more, 16, 0)[0]:
@@ -194,7 +212,7 @@ def test_the_loss_sees_what_the_teachers_answer(corpus: Corpus, teacher: Snapsho
     assert {example.origin for example in added} == {None}
     assert more.validation is corpus.validation
     assert more.test is corpus.test
-    sure = [example for example in added if max(example.target) > 0.9]
+    sure = [example for example in added if max(example.target[-1]) > 0.9]
     assert len(sure) > 40
     for example in sure:
         named = {label for label, words in enumerate(SIGNS.values()) if set(words) & set(example.text)}
@@ -211,23 +229,31 @@ def test_a_teacher_that_does_not_fit_is_refused(corpus: Corpus, teacher: Snapsho
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("size", [5, 8, 11], ids=["fewer", "the same", "more"])
-def test_the_embedding_of_the_student_starts_from_the_first_teachers_rows(
-    corpus: Corpus, teacher: Snapshot, tmp_path: Path, size: int
+def test_a_smaller_student_starts_as_what_is_left_of_its_teacher(
+    corpus: Corpus, teacher: Snapshot, tmp_path: Path
 ) -> None:
-    assert corpus.vocabulary != teacher.vocabulary
-    rows = teacher_vectors(teacher, corpus.vocabulary, size)
-    table = teacher.state["embed.weight"].numpy()
-    assert rows.shape == (len(corpus.vocabulary), size)
-    known = [number for number, word in enumerate(corpus.vocabulary) if word in teacher.vocabulary]
-    theirs = table[[teacher.vocabulary.index(corpus.vocabulary[number]) for number in known]]
-    kept = 8 if size > 8 else size
-    errors = np.linalg.svd(table, compute_uv=False)[kept:]  # what the smaller table has to leave out
-    assert np.linalg.norm(theirs @ theirs.T - rows[known] @ rows[known].T) <= np.sum(errors**2) + 1e-3
-    assert not rows[:, kept:].any()
-    assert not rows[corpus.vocabulary.index("unheard")].any()
-    fit(corpus, replace(TINY, embedding=size), settings(epochs=1, learning_rate=1e-9), tmp_path, teachers=[teacher])
-    assert np.allclose(load_snapshot(tmp_path).state["embed.weight"].numpy(), rows, atol=1e-6)
+    texts = [example.text for example in corpus.train] + corpus.unlabelled
+    left = prune(teacher, 6, 5, texts)
+    fit(corpus, replace(TINY, hidden=6, embedding=5), settings(1, learning_rate=1e-9), tmp_path, teachers=[teacher])
+    student = load_snapshot(tmp_path)
+    for name, weight in left.state.items():
+        if name.startswith("gru."):
+            assert torch.allclose(student.state[name], weight, atol=1e-6)
+    known = [word for word in corpus.vocabulary[2:] if word in teacher.vocabulary]
+    for word in known:
+        row = student.state["embed.weight"][corpus.vocabulary.index(word)]
+        assert torch.allclose(row, left.state["embed.weight"][teacher.vocabulary.index(word)], atol=1e-6)
+
+
+def test_a_larger_student_starts_from_word_vectors(corpus: Corpus, teacher: Snapshot, tmp_path: Path) -> None:
+    titles = []
+
+    def progress(passes: Any, title: str) -> Any:
+        titles.append(title)
+        return passes
+
+    fit(corpus, replace(TINY, hidden=9), settings(1), tmp_path, progress=progress, teachers=[teacher])
+    assert "word vectors, pass 1 of 5" in titles
 
 
 def test_a_student_learns_and_says_who_taught_it(corpus: Corpus, teacher: Snapshot, tmp_path: Path) -> None:

@@ -20,19 +20,24 @@ from toolchain.models.recurrence import gru_states, word_states
 def last_states(states: Tensor, lengths: Tensor) -> Tensor:
     """The state after each row's own last token, zero for a row without one: [batch, time, hidden] -> [batch, hidden].
 
-    The source reads `states[:, -1, :]`, which is the state after the padding of the longest review in the batch.
+    `lengths` are [batch], or [batch, prefixes] for the states after several prefixes: [batch, prefixes, hidden]. The
+    source reads `states[:, -1, :]`, which is the state after the padding of the longest review in the batch.
     """
     rows = torch.arange(states.shape[0], device=states.device)
+    rows = rows.unsqueeze(1) if lengths.dim() == 2 else rows
     last = states[rows, (lengths - 1).clamp(min=0)]
-    return last * (lengths > 0).unsqueeze(1)
+    return last * (lengths > 0).unsqueeze(-1)
 
 
 def pooled_states(states: Tensor, lengths: Tensor, pooling: Sequence[Pool]) -> Tensor:
     """The pools of each row's own states side by side: [batch, time, hidden] -> [batch, hidden * pools].
 
     The last state, the largest of each unit and the mean. All are zero for a row without a token, and so are their
-    gradients.
+    gradients. `lengths` are [batch], or [batch, prefixes] for the pools of several prefixes, which are then
+    [batch, prefixes, hidden * pools].
     """
+    if lengths.dim() == 2:
+        return torch.stack([pooled_states(states, prefix, pooling) for prefix in lengths.unbind(1)], 1)
     has_token = (lengths > 0).unsqueeze(1)
     own = (torch.arange(states.shape[1], device=states.device) < lengths.unsqueeze(1)).unsqueeze(2)
     pools = []
@@ -157,6 +162,7 @@ class PooledGRU(nn.Module):
     def forward(self, ids: Tensor, lengths: Tensor, noise: Tensor | None = None) -> Tensor:
         """ids [batch, time], padded on the right, and lengths [batch] -> logits [batch, classes].
 
+        For lengths [batch, prefixes] they are the logits of prefixes, [batch, prefixes, classes].
         `noise` [batch, time, embedding] is added to the embedding.
         """
         if self.training and self.word_dropout:

@@ -66,18 +66,24 @@ class Snapshot:
         answer, tokenizer = self.answer_tokens(), self.specification.tokenizer
         return lambda texts: answer([tokenizer.tokenize(text) for text in texts])
 
-    def answer_tokens(self) -> Callable[[Sequence[Sequence[str]]], NDArray[np.float32]]:
-        """The same for texts that are cut into tokens."""
+    def answer_tokens(
+        self, cut: Callable[[Tensor], Tensor] = lambda lengths: lengths
+    ) -> Callable[[Sequence[Sequence[str]]], NDArray[np.float32]]:
+        """The same for texts that are cut into tokens.
+
+        With a `cut` from lengths [texts] to those of prefixes [texts, prefixes]: of each, [texts, prefixes, classes].
+        """
         model = self.build()
         table = lookup_table(self.vocabulary)
         limit = self.specification.max_tokens
 
         def logits(texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
             rows = [encode(tokens[:limit], table) for tokens in texts]
-            results = np.empty((len(rows), len(self.specification.labels)), np.float32)
+            prefixes = cut(torch.zeros(len(rows), dtype=torch.long)).shape
+            results = np.empty((*prefixes, len(self.specification.labels)), np.float32)
             with torch.inference_mode():
-                for batch, ids, lengths in _batches(rows):
-                    results[batch] = model(ids, lengths).numpy()
+                for batch, ids, lengths in batches_of(rows):
+                    results[batch] = model(ids, cut(lengths)).numpy()
             return results
 
         return logits
@@ -97,7 +103,7 @@ class Snapshot:
         model = self.build()
         results = np.zeros(len(texts), np.float32)
         with torch.inference_mode():
-            for batch, ids, lengths in _batches(self._encode(texts)):
+            for batch, ids, lengths in batches_of(self._encode(texts)):
                 own = torch.arange(ids.shape[1]) < lengths.unsqueeze(1)
                 results[batch] = (top_states(model, ids).abs().amax(2) * own).amax(1).numpy()
         return results
@@ -109,7 +115,7 @@ class Snapshot:
         assert model.bag is not None
         results = np.zeros((len(texts), len(self.specification.labels)))
         with torch.inference_mode():
-            for batch, ids, lengths in _batches(self._encode(texts)):
+            for batch, ids, lengths in batches_of(self._encode(texts)):
                 own = (torch.arange(ids.shape[1]) < lengths.unsqueeze(1)).unsqueeze(2)
                 results[batch] = (model.bag.running(ids).abs() * own).amax(1).numpy()
         return results
@@ -128,7 +134,7 @@ class Snapshot:
         def shares(texts: Sequence[str]) -> list[NDArray[np.float32]]:
             results: dict[int, NDArray[np.float32]] = {}
             with torch.inference_mode():
-                for batch, ids, lengths in _batches(self._encode(texts)):
+                for batch, ids, lengths in batches_of(self._encode(texts)):
                     changes = running_logits(model, ids, pooling).diff(dim=1).numpy()
                     results |= {
                         index: own[:length].copy()
@@ -146,7 +152,7 @@ def empty_model(name: str, specification: Specification, vocabulary_size: int) -
     return build_model(name, specification, vocabulary_size, dropout=0.0)
 
 
-def _batches(rows: Sequence[list[int]]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+def batches_of(rows: Sequence[list[int]]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
     """Rows of ids, the longest first, as indices, ids [batch, time] padded on the right, and lengths [batch].
 
     The shortest row of a batch is at least half as long as the longest.

@@ -1,6 +1,7 @@
 """Distillation: a student learns what its teachers answer, on labelled and on unlabelled text.
 
-Method: Hinton, Vinyals and Dean 2015 (arXiv:1503.02531), at temperature 1: the teachers are calibrated.
+Method: Hinton, Vinyals and Dean 2015 (arXiv:1503.02531), at temperature 1: the teachers are calibrated. The student
+learns what they answer to the beginnings of a text, too: that costs one reading of it, and teaches more.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torchtext import data
 
 from export.forms import softmax
@@ -19,12 +21,22 @@ from toolchain.models.snapshot import Snapshot
 from toolchain.training.machine import Progress
 
 TRUTH = 0.5
-"""Share of its own label in what a labelled review teaches. The teachers may have learned that review by heart."""
+"""Share of its own label in what a whole labelled review teaches: the teachers may have learned it by heart, so that
+they add little. Where it begins is answered by them alone: its label may not be seen yet."""
 TOGETHER = 1_024
 """Texts that a teacher answers before the progress moves on."""
 
+BEGINNINGS = (0.25, 0.5, 0.75, 1.0)
+"""Shares of a text's tokens, rounded up, after which it is answered. The last is the whole text."""
+
 Answer = Callable[[Sequence[Sequence[str]]], NDArray[np.float32]]
-"""The tokens of each text -> logits [texts, classes]."""
+"""The tokens of each text -> logits after each of its `BEGINNINGS`, [texts, beginnings, classes]."""
+
+
+def beginnings(lengths: Tensor) -> Tensor:
+    """How many tokens the `BEGINNINGS` of texts of these lengths have: [texts] -> [texts, beginnings]."""
+    shares = torch.tensor(BEGINNINGS, dtype=torch.float64, device=lengths.device)
+    return (lengths.unsqueeze(1) * shares).ceil().long()
 
 
 def check_teacher(teacher: Snapshot, labels: Sequence[str], recipe: Recipe) -> None:
@@ -42,14 +54,14 @@ def check_teacher(teacher: Snapshot, labels: Sequence[str], recipe: Recipe) -> N
 def taught(corpus: Corpus, targets: NDArray[np.float32]) -> Corpus:
     """`corpus` with the unlabelled texts behind its training reviews, and for each what it teaches.
 
-    `targets` are probabilities [texts, classes]. An unlabelled text has the likeliest label, and no origin.
+    `targets` are probabilities [texts, beginnings, classes]. An unlabelled text has the likeliest label, and no origin.
     """
     count = len(corpus.train)
     examples = [
         _example(example.text, example.label, example.origin, example.group, target)
         for example, target in zip(corpus.train, targets[:count], strict=True)
     ] + [
-        _example(tokens, int(target.argmax()), None, None, target)
+        _example(tokens, int(target[-1].argmax()), None, None, target)
         for tokens, target in zip(corpus.unlabelled, targets[count:], strict=True)
     ]
     target_field = data.Field(sequential=False, use_vocab=False, dtype=torch.float32)
@@ -57,35 +69,21 @@ def taught(corpus: Corpus, targets: NDArray[np.float32]) -> Corpus:
 
 
 def teach(corpus: Corpus, teachers: Sequence[Answer], progress: Progress) -> NDArray[np.float32]:
-    """What each training review and each unlabelled text teaches: probabilities [texts, classes].
+    """What each training review and each unlabelled text teaches: probabilities [texts, beginnings, classes].
 
-    That is the mean of what the teachers answer; of a labelled review, half of that and half of its label.
+    That is the mean of what the teachers answer; of a whole labelled review, half of that and half of its label.
     """
     texts = [example.text for example in corpus.train] + corpus.unlabelled
-    mean = np.zeros((len(texts), len(corpus.labels)), np.float32)
+    mean = np.zeros((len(texts), len(BEGINNINGS), len(corpus.labels)), np.float32)
     for number, answer in enumerate(teachers, 1):
         begins = range(0, len(texts), TOGETHER)
         for begin in progress(begins, f"teacher {number} of {len(teachers)}"):
             some = slice(begin, begin + TOGETHER)
             mean[some] += softmax(answer(texts[some])) / len(teachers)
     labels = [example.label for example in corpus.train]
-    mean[: len(labels)] *= 1 - TRUTH
-    mean[np.arange(len(labels)), labels] += TRUTH
+    mean[: len(labels), -1] *= 1 - TRUTH
+    mean[np.arange(len(labels)), -1, labels] += TRUTH
     return mean
-
-
-def teacher_vectors(teacher: Snapshot, vocabulary: Sequence[str], size: int) -> NDArray[np.float32]:
-    """The teacher's embedding by word in `size` numbers, [vocabulary, size]; zero for a word that it does not know.
-
-    With fewer numbers than the teacher's these are its main directions, with more the last are zero.
-    """
-    table = teacher.state["embed.weight"].numpy()
-    if size < table.shape[1]:
-        table = table @ np.linalg.svd(table, full_matrices=False)[2][:size].T
-    rows = dict(zip(teacher.vocabulary, table, strict=True))
-    unknown = np.zeros(table.shape[1], np.float32)
-    vectors = np.stack([rows.get(word, unknown) for word in vocabulary])
-    return np.pad(vectors, ((0, 0), (0, size - vectors.shape[1])))
 
 
 def _example(

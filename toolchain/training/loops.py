@@ -30,7 +30,7 @@ from toolchain.models.recipes import Recipe
 from toolchain.models.snapshot import Snapshot, load_snapshot, save_snapshot
 from toolchain.training.adversarial import Adversary
 from toolchain.training.baselines import Baselines, answer_by_baselines
-from toolchain.training.distillation import check_teacher, taught, teach
+from toolchain.training.distillation import beginnings, check_teacher, taught, teach
 from toolchain.training.distributed import (
     add_up,
     check_same,
@@ -119,16 +119,19 @@ def train(
         optimizer.zero_grad()
         part = part_of(batch)
         rest = adversary.rest(ids) if adversary else None
-        logits = _logits(model, precision, ids, lengths, rest)
-        targets = batch.target.to(device) if hasattr(batch, "target") else labels
-        loss = criterion(logits, targets)
+        is_taught = hasattr(batch, "target")
+        targets = batch.target.to(device).flatten(0, 1) if is_taught else labels
+        ends = beginnings(lengths) if is_taught else lengths
+        logits = _logits(model, precision, ids, ends, rest)
+        loss = criterion(logits.flatten(0, -2), targets)
         (loss * part.scale).backward()  # type: ignore[no-untyped-call]
         if adversary and rest is not None:
-            again = _logits(model, precision, ids, lengths, adversary.worst(rest, lengths))
-            (criterion(again, targets) * part.scale).backward()  # type: ignore[no-untyped-call]
+            again = _logits(model, precision, ids, ends, adversary.worst(rest, lengths))
+            (criterion(again.flatten(0, -2), targets) * part.scale).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if not part.weight:
             continue
+        logits = logits[:, -1] if is_taught else logits
         total += loss.item() * part.weight
         correct += int((logits.argmax(1) == labels).sum())
         count += len(labels)
@@ -202,7 +205,7 @@ def fit(
     if teachers:
         for teacher in teachers:
             check_teacher(teacher, corpus.labels, recipe)
-        answers = [*(teacher.answer_tokens() for teacher in teachers), *([linear.answer] if linear else ())]
+        answers = [*(teacher.answer_tokens(beginnings) for teacher in teachers), *([linear.answer] if linear else ())]
         corpus = taught(corpus, of_first(lambda: teach(labelled, answers, progress)))
     train_batches, validation_batches, test_batches = iterators(corpus, settings.batch_size, settings.seed)
     weights = _class_weights(corpus, device) if settings.class_weights == "balanced" else None
@@ -223,7 +226,7 @@ def fit(
     history: list[Epoch] = []
     suspects = Suspects()
     if not resume and is_first():
-        begin(model, corpus, recipe, settings.seed, precision, start, teachers, progress)
+        begin(model, labelled, recipe, settings.seed, precision, start, teachers, progress)
     parallel_model = parallel(model)
     steps = settings.epochs * len(train_batches)
     optimization = Optimization(model, recipe, settings.learning_rate, steps, started=start is not None)

@@ -18,7 +18,7 @@ from torchtext import data
 from export.text import encode, lookup_table
 from toolchain.corpus.corpus import Corpus
 from toolchain.models.classifiers import BagOfWords, Model, PooledGRU
-from toolchain.training.distillation import Answer
+from toolchain.training.distillation import Answer, beginnings
 from toolchain.training.distributed import of_first
 from toolchain.training.linear_start import LinearStart, fit_linear
 
@@ -40,7 +40,7 @@ class Weights(NamedTuple):
 class LinearPart:
     """The linear classifier in a model: its `bag`, and what was `fitted`, of which the model has no place for the bias.
 
-    `answer` gives its logits alone.
+    `answer` is what it teaches alone.
     """
 
     bag: BagOfWords
@@ -74,7 +74,14 @@ def begin_linear(model: Model, corpus: Corpus, max_tokens: int, seed: int) -> Li
     fitted = _fitted(bag, corpus, corpus.train.examples, max_tokens, seed)
     _put(fitted, bag, 1.0)
     bag.requires_grad_(False)
-    return LinearPart(bag, fitted, lambda texts: fitted.logits(_encoded(texts, table, max_tokens)))
+
+    def answer(texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+        rows = _encoded(texts, table, max_tokens)
+        ends = beginnings(torch.tensor([len(row) for row in rows])).t().tolist()
+        cut = [[row[:end] for row, end in zip(rows, each, strict=True)] for each in ends]
+        return np.stack([fitted.logits(each) for each in cut], 1)
+
+    return LinearPart(bag, fitted, answer)
 
 
 def end_linear(model: Model, begun: LinearPart, share: float, corpus: Corpus, max_tokens: int, seed: int) -> None:

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from export.spec import Specification
 from toolchain.corpus.corpus import Corpus
@@ -13,9 +11,9 @@ from toolchain.errors import UsageError
 from toolchain.models.classifiers import Model, PooledGRU
 from toolchain.models.recipes import Recipe
 from toolchain.models.snapshot import Snapshot
-from toolchain.training.distillation import teacher_vectors
 from toolchain.training.language_model import LEARNING_RATE, pretrain
 from toolchain.training.machine import Progress
+from toolchain.training.pruning import can_prune, prune
 from toolchain.training.word_vectors import word_vectors
 
 STARTED_RATE = 1e-3
@@ -73,22 +71,20 @@ def begin(
     teachers: Sequence[Snapshot],
     progress: Progress,
 ) -> None:
-    """Give `model` the weights of `start`, or its embedding the first teacher's vectors, or else those of all text.
+    """Give `model` the weights of `start`, or of the first teacher that can be pruned to its sizes, or else word
+    vectors of all text.
 
     Then make the GRU a language model of all text, if the recipe says so and there is no teacher.
     """
     sentences = [example.text for example in corpus.train] + corpus.unlabelled
+    larger = [teacher for teacher in teachers if can_prune(teacher, model)]
     if start:
         take_over(model, corpus.labels, corpus.vocabulary, start)
-    elif teachers:
-        _take_vectors(model, teacher_vectors(teachers[0], corpus.vocabulary, recipe.embedding))
+    elif larger:
+        take_over(model, corpus.labels, corpus.vocabulary, prune(larger[0], recipe.hidden, recipe.embedding, sentences))
     elif recipe.vector_epochs:
         words = (corpus.vocabulary, recipe.embedding, seed, recipe.vector_epochs)
-        _take_vectors(model, word_vectors(sentences, *words, progress))
+        model.embed.weight.data.copy_(torch.from_numpy(word_vectors(sentences, *words, progress)))
     if recipe.language_model_epochs and not teachers and isinstance(model, PooledGRU):
         rate = STARTED_RATE if start else LEARNING_RATE
         pretrain(*(model, sentences, corpus.vocabulary, seed, recipe.language_model_epochs, precision, progress), rate)
-
-
-def _take_vectors(model: Model, vectors: NDArray[np.float32]) -> None:
-    model.embed.weight.data.copy_(torch.from_numpy(vectors))
