@@ -44,7 +44,7 @@ demo: $(READY)  ## train on the embedded sample, export, verify, score, and show
 	$(BIN)/toolchain inspect demo/bundle
 	@echo; echo "demo/sample_test.scored.csv:"; head -n 8 demo/sample_test.scored.csv
 
-train: $(READY)  ## train on IMDB: make train [DATA=imdb|sample|PATH] [RECIPE=gru|rnn|rnn-cell] [EPOCHS=N]
+train: $(READY)  ## train on IMDB: make train [DATA=imdb|sample|PATH] [RECIPE=gru|rnn|rnn-cell|auto] [EPOCHS=N]
 	$(BIN)/toolchain train --recipe $(RECIPE) --data $(DATA) $(if $(EPOCHS),--epochs $(EPOCHS))
 
 test: $(READY)  ## run the tests, but for those of the next four targets

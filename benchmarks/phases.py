@@ -1,6 +1,6 @@
 """How long a whole training takes on this machine, from a few batches of each of its passes.
 
-    python benchmarks/phases.py --data PATH/aclImdb --unlabelled PATH [--recipe gru-lm] [--every 20]
+    python benchmarks/phases.py --data PATH/aclImdb --unlabelled PATH [--recipe auto] [--every 20]
 
 It runs `fit`, in which every pass (word vectors, language model, epochs, validation, calibration, test) takes each
 `--every`th of its batches. What these take is multiplied. Making the batches, reading the data and all that a training
@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from toolchain.corpus.corpus import load_corpus
 from toolchain.corpus.reviews import Source
 from toolchain.measures.processor import processor
 from toolchain.models.recipes import RECIPES
+from toolchain.training.automatic import plan
 from toolchain.training.loops import Settings, fit
 
 
@@ -30,10 +30,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="the aclImdb folder")
     parser.add_argument("--unlabelled", help="a folder of texts")
-    parser.add_argument("--recipe", choices=RECIPES, default="gru-lm")
+    parser.add_argument("--recipe", choices=RECIPES, default="auto")
     parser.add_argument("--every", type=int, default=20)
     arguments = parser.parse_args()
-    recipe = RECIPES[arguments.recipe]
     passes: dict[str, tuple[str, NDArray[np.float64]]] = {}
     left_out = np.zeros(2)
 
@@ -52,10 +51,11 @@ def main() -> None:
         passes[title] = f"{taken} of {len(batches)}", clocks() - began + more
 
     began = clocks()
-    corpus = load_corpus(Source(arguments.data, unlabelled=arguments.unlabelled), recipe, seed=0)
+    planned = plan(Source(arguments.data, unlabelled=arguments.unlabelled), arguments.recipe)
+    recipe = planned.recipe
     settings = Settings(recipe.epochs, recipe.batch_size, recipe.learning_rate, layers=1, seed=0, device="cpu")
     with tempfile.TemporaryDirectory() as room:
-        fit(corpus, recipe, settings, Path(room), progress=some)
+        fit(planned.corpus, recipe, settings, Path(room), progress=some, start=planned.start)
     whole = clocks() - began + left_out
     passes["all else"] = "", whole - sum(seconds for _, seconds in passes.values())
     passes["the training"] = "", whole

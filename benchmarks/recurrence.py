@@ -2,8 +2,8 @@
 
     python benchmarks/recurrence.py [--batch 64] [--tokens 270] [--rounds 7]
 
-Two things, each forward and backward, by turns in one process: the GRU of `gru-pool` (128 in, 256 out), and the softmax
-of `gru-lm`'s language model (a vector of 128 against 768 sampled words of 30,002, a vector a token). In float32, and
+Two things, each forward and backward, by turns in one process: the GRU of `auto` (128 in, 256 out), and the softmax
+of its language model (a vector of 128 against 768 sampled words of 30,002, a vector a token). In float32, and
 with the products in bf16. The table gives the median of the rounds, and by how much our gradients and PyTorch's bf16
 differ from PyTorch's float32: the largest difference as a share of the largest gradient.
 """
@@ -27,7 +27,7 @@ from toolchain.models.recipes import RECIPES
 from toolchain.models.recurrence import gru_states
 from toolchain.training.sampled_softmax import sampled_cross_entropy
 
-RECIPE = RECIPES["gru-lm"]
+RECIPE = RECIPES["auto"]
 WORDS, SAMPLE = 30_002, 768
 
 Pass = Callable[[], list[Tensor]]

@@ -1,16 +1,18 @@
-"""A data set and a `gru-pool` so small that a training takes a second: for promises that do not depend on the size."""
+"""A data set and a pooled GRU so small that a training takes a second: for promises that do not depend on the size."""
 
 import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from toolchain.models.recipes import RECIPES
+from toolchain.models.recipes import AUTO
 from toolchain.training.loops import Settings
 
 SIGNS = {"neg": ("dull", "awful", "weak", "clumsy"), "pos": ("fine", "lovely", "superb", "witty")}
 FILLERS = tuple(f"w{number}" for number in range(30))
-TINY = replace(RECIPES["gru-pool"], embedding=8, hidden=8, min_freq=1)
+TINY = replace(AUTO, embedding=8, hidden=8, min_freq=1)
+SMALL = ("--recipe", "auto", "--start", "none", "--embedding", "8", "--hidden", "8")
+"""Options for nearly the same, with a linear part."""
 
 
 def review(label: str, generator: random.Random) -> str:

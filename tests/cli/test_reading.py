@@ -149,7 +149,7 @@ def test_another_encoding_is_named_once_and_not_a_reject_a_row(tmp_path: Path, t
         ("evaluate", "--data", latin, "--bundle", tiny_bundle),
         ("compare", tiny_bundle, tiny_bundle, latin),
         ("score", latin, "--bundle", tiny_bundle, "-o", tmp_path / "out.csv"),
-        ("train", "--recipe", "gru-pool", "--data", latin, "--out", tmp_path / "snapshot"),
+        ("train", "--recipe", "auto", "--data", latin, "--out", tmp_path / "snapshot"),
     ):
         result = run(*command)
         assert result.exit_code == 2

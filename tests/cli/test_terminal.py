@@ -350,7 +350,7 @@ def test_the_help_shows_what_people_need_and_no_types(run: Run, command: str) ->
     ("line", "offered"),
     [
         ("toolchain exp", {"export", "explain"}),
-        ("toolchain train --recipe gru", {"gru", "gru-lm", "gru-pool"}),
+        ("toolchain train --recipe ", {"auto", "gru", "rnn", "rnn-cell"}),
         ("toolchain train --data s", {"sample"}),
         ("toolchain train --data reviews", set()),
         ("toolchain export --format onnx-c", {"onnx-cpu"}),

@@ -16,6 +16,7 @@ from torchtext import data as torchtext_data
 from typer.testing import CliRunner, Result
 
 from export.forms import softmax
+from tests import tiny
 from tests.tiny import TINY, settings, write_reviews
 from toolchain.cli.app import app
 from toolchain.corpus.corpus import Corpus, iterators, load_corpus
@@ -364,22 +365,21 @@ def test_without_the_option_there_are_no_event_files(reviews: Path, tmp_path: Pa
     assert not (tmp_path / "tensorboard").exists()
 
 
-def pooled(reviews: Path, folder: Path) -> Sequence[str | Path]:
-    options = ["--recipe", "gru-pool", "--epochs", "6", "--lr", "0.03", "--batch-size", "16"]
-    return ["--data", reviews, "--out", folder, *options]
+def pooled(reviews: Path, folder: Path, hidden: int) -> Sequence[str | Path]:
+    options = ["--recipe", "auto", "--start", "none", "--embedding", "8", "--hidden", str(hidden)]
+    return ["--data", reviews, "--out", folder, *options, "--epochs", "6", "--lr", "0.03", "--batch-size", "16"]
 
 
-def test_a_teacher_and_its_student(reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(RECIPES, "gru-pool", TINY)
+def test_a_teacher_and_its_student(reviews: Path, tmp_path: Path) -> None:
     (tmp_path / "more.csv").write_text("text\n" + "".join(f"a superb and lovely w{n % 9}\n" for n in range(30)))
-    result = train(*pooled(reviews, tmp_path / "teacher"), "--patience", "3", "--class-weights", "balanced")
+    result = train(*pooled(reviews, tmp_path / "teacher", 8), "--patience", "3", "--class-weights", "balanced")
     assert result.exit_code == 0, result.stderr
     teacher = load_snapshot(tmp_path / "teacher").training
     assert teacher["settings"]["patience"] == 3
     assert teacher["settings"]["class_weights"] == "balanced"
     assert teacher["unlabelled"] == 0
     taught_by: list[str | Path] = ["--unlabelled", tmp_path / "more.csv", "--teacher", tmp_path / "teacher"]
-    result = train(*pooled(reviews, tmp_path / "student"), *taught_by, "--hidden", "6")
+    result = train(*pooled(reviews, tmp_path / "student", 6), *taught_by)
     assert result.exit_code == 0, result.stderr
     student = load_snapshot(tmp_path / "student").training
     assert student["unlabelled"] == 30
@@ -389,21 +389,16 @@ def test_a_teacher_and_its_student(reviews: Path, tmp_path: Path, monkeypatch: p
     assert student["reviews"]["taught"] == 30
 
 
-def test_a_start_as_a_language_model_and_an_adversary(
-    reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = RECIPES["gru-lm"]
-    assert recipe.language_model_epochs
-    assert recipe.adversarial
-    sizes = {name: getattr(TINY, name) for name in ("embedding", "hidden", "min_freq")}
-    monkeypatch.setitem(RECIPES, "gru-lm", replace(recipe, **sizes))
+def test_a_start_as_a_language_model_and_an_adversary(reviews: Path, tmp_path: Path) -> None:
     (tmp_path / "more.csv").write_text("text\n" + "".join(f"a superb and lovely w{n % 9}\n" for n in range(30)))
     options: list[str | Path] = ["--data", reviews, "--unlabelled", tmp_path / "more.csv", "--batch-size", "16"]
     for name in ("one", "two"):
-        result = train(*options, "--recipe", "gru-lm", "--out", tmp_path / name)
+        result = train(*options, *tiny.SMALL, "--out", tmp_path / name)
         assert result.exit_code == 0, result.stderr
     one, two = (load_snapshot(tmp_path / name) for name in ("one", "two"))
     assert one.training["unlabelled"] == 30
+    assert one.training["recipe_settings"]["language_model_epochs"]
+    assert one.training["recipe_settings"]["adversarial"]
     assert all(torch.equal(tensor, two.state[name]) for name, tensor in one.state.items())
 
 
@@ -412,13 +407,27 @@ def test_a_start_as_a_language_model_and_an_adversary(
     [
         (
             ["--recipe", "gru", "--unlabelled", "more.csv"],
-            "--unlabelled: the recipe gru does not use it; use --recipe gru-lm",
+            "--unlabelled: the recipe gru does not use it; use --recipe auto",
         ),
-        (["--recipe", "gru-pool", "--teacher", "nowhere"], "nowhere: no snapshot here"),
+        (
+            ["--recipe", "gru-pool"],
+            "--recipe gru-pool: is part of auto now; type: toolchain train --recipe auto --data {reviews}",
+        ),
+        (
+            ["--recipe", "gru-lm"],
+            "--recipe gru-lm: is part of auto now; type: "
+            "toolchain train --recipe auto --data {reviews} --unlabelled PATH",
+        ),
+        (
+            ["--recipe", "gru-lm", "--unlabelled", "my texts.csv"],
+            "--recipe gru-lm: is part of auto now; type: "
+            "toolchain train --recipe auto --data {reviews} --unlabelled 'my texts.csv'",
+        ),
+        (["--recipe", "auto", "--teacher", "nowhere"], "nowhere: no snapshot here"),
         (["--precision", "fp8"], "--precision fp8: expected auto, fp32 or bf16"),
-        (["--recipe", "gru-pool", "--unlabelled", "none.csv"], "none.csv: No such file or directory"),
+        (["--recipe", "auto", "--start", "none", "--unlabelled", "none.csv"], "none.csv: No such file or directory"),
     ],
-    ids=["no use", "no teacher", "precision", "no text"],
+    ids=["no use", "pooled", "language model", "language model and its text", "no teacher", "precision", "no text"],
 )
 def test_options_that_make_no_sense_are_one_line(
     reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
@@ -427,5 +436,5 @@ def test_options_that_make_no_sense_are_one_line(
     result = train("--data", reviews, "--out", tmp_path / "snapshot", *arguments)
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1].startswith("error: ")
-    assert said in result.stderr.splitlines()[-1]
+    assert said.format(reviews=reviews) in result.stderr.splitlines()[-1]
     assert not (tmp_path / "snapshot").exists()

@@ -53,7 +53,7 @@ def snapshot(
     if model.bag is not None:
         torch.nn.init.normal_(model.bag.words.weight)
         torch.nn.init.normal_(model.bag.pairs.weight)
-    return Snapshot("PooledGRU", specification, VOCABULARY, model.state_dict(), {"recipe": "gru-pool"})
+    return Snapshot("PooledGRU", specification, VOCABULARY, model.state_dict(), {"recipe": "auto"})
 
 
 def by_formula(trained: Snapshot, text: str) -> NDArray[np.float64]:

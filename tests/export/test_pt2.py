@@ -24,7 +24,7 @@ def pt2_bundle(snapshot: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-@pytest.mark.parametrize(("recipe", "layers"), [("gru", 2), ("gru-pool", 1), ("rnn", 1), ("rnn-cell", 2)])
+@pytest.mark.parametrize(("recipe", "layers"), [("gru", 2), ("auto", 1), ("rnn", 1), ("rnn-cell", 2)])
 def test_it_says_what_pytorch_says(make_snapshot: MakeSnapshot, recipe: str, layers: int, tmp_path: Path) -> None:
     snapshot = make_snapshot(recipe, layers)
     verification = export_snapshot(snapshot, tmp_path / "bundle", ["pt2"], read_texts(Source("sample"))[:100])

@@ -5,6 +5,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from tests import tiny
 from tests.conftest import TrainedSample
 from toolchain.cli import export, train, verify
 from toolchain.cli.options import READ_BY
-from toolchain.models import recipes
+from toolchain.models.recipes import FORMER
+from toolchain.models.snapshot import load_snapshot, save_snapshot
 
 OF_A_COMMAND = {"config", "quiet", "as_json", *READ_BY}
 """Options that say how a command is called; `reading` holds those of the files."""
+SMALL: dict[str, Any] = {"recipe": "auto", "start": "none", "embedding": 8, "hidden": 8, "batch_size": 16}
 
 
 @pytest.fixture(scope="module")
@@ -27,21 +30,14 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.write_reviews(tmp_path_factory.mktemp("data") / "reviews.csv", 240)
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setitem(recipes.RECIPES, "gru-pool", tiny.TINY)
-    return "gru-pool"
-
-
 def test_a_model_is_trained_exported_verified_and_asked_in_one_line_each(
     reviews: Path,
-    small: str,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     with caplog.at_level(logging.INFO, "toolchain"):
-        snapshot = toolchain.train(reviews, small, out=tmp_path / "snapshot", epochs=3, lr=0.03, batch_size=16)
+        snapshot = toolchain.train(reviews, **SMALL, out=tmp_path / "snapshot", epochs=3, lr=0.03)
         bundle = snapshot.export(tmp_path / "bundle", format="onnx", data=reviews)
         verification = bundle.verify()
         against_pytorch = bundle.verify(snapshot, data=reviews)
@@ -52,7 +48,7 @@ def test_a_model_is_trained_exported_verified_and_asked_in_one_line_each(
     assert against_pytorch.against == "PyTorch"
     assert toolchain.Snapshot(tmp_path / "snapshot").metrics == snapshot.metrics
     assert repr(snapshot) == (
-        f"<Snapshot {tmp_path}/snapshot: gru-pool; neg, pos; test accuracy {snapshot.metrics['test_accuracy']:.2f} %>"
+        f"<Snapshot {tmp_path}/snapshot: auto; neg, pos; test accuracy {snapshot.metrics['test_accuracy']:.2f} %>"
     )
     assert repr(bundle) == f"<Bundle {tmp_path}/bundle: neg, pos; model.cpu.onnx, model.onnx>"
     assert repr(verification) == "<Verification against the bundle's vectors: onnx agrees, onnx-cpu agrees>"
@@ -64,13 +60,32 @@ def test_a_model_is_trained_exported_verified_and_asked_in_one_line_each(
 
 
 def test_a_warning_of_the_data_is_a_warning_of_the_logger(
-    small: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     few = tiny.write_reviews(tmp_path / "few.csv", 60)
-    toolchain.train(few, small, out=tmp_path / "snapshot", epochs=1, batch_size=16)
+    toolchain.train(few, **SMALL, out=tmp_path / "snapshot", epochs=1)
     warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert any(message.startswith("48 training reviews are few: ") for message in warned)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("recipe", FORMER)
+def test_a_model_of_a_recipe_that_is_gone_is_a_model(recipe: str, tiny_bundle: Path, tmp_path: Path) -> None:
+    """Exported, asked, a start and a teacher; it keeps the name that it has."""
+    trained = load_snapshot(tiny_bundle.parent / "snapshot")
+    settings = {**trained.training["recipe_settings"], "name": recipe}
+    about = {**trained.training, "recipe": recipe, "recipe_settings": settings}
+    save_snapshot(replace(trained, training=about), tmp_path / "old")
+    bundle = toolchain.Snapshot(tmp_path / "old").export(tmp_path / "bundle", format="onnx")
+    assert bundle.verify(toolchain.Snapshot(tmp_path / "old")).passed
+    assert f"# Review classifier `{recipe}`" in (bundle.folder / "README.md").read_text(encoding="utf-8")
+    with toolchain.load(bundle) as scorer:
+        assert scorer.predict(["w1 superb w2 lovely witty", "dull w3 awful weak"]) == ["pos", "neg"]
+    few = tiny.write_reviews(tmp_path / "few.csv", 60)
+    started = toolchain.train(few, out=tmp_path / "started", start=tmp_path / "old", epochs=1)
+    taught = toolchain.train(few, **SMALL, out=tmp_path / "taught", teacher=[bundle.folder], epochs=1)
+    assert started.metrics["start"]["recipe"] == recipe
+    assert [teacher["recipe"] for teacher in taught.metrics["teachers"]] == [recipe]
 
 
 def test_a_form_that_differs_is_an_error(onnx_bundle: Path, trained: TrainedSample) -> None:

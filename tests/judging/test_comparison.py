@@ -167,7 +167,7 @@ def test_the_order_of_the_labels_is_no_difference(
             name: tensor.flip(0) if name.startswith("out.") else tensor
             for name, tensor in release.snapshot.state.items()
         },
-        training={"recipe": "gru-pool"},
+        training={"recipe": "auto"},
     )
     export_snapshot(turned, tmp_path / "turned", ["onnx-cpu"])
     with Scorer(tmp_path / "turned", "cpu") as other:
@@ -184,7 +184,7 @@ def test_other_labels_cannot_be_compared(release: Release, tmp_path: Path) -> No
     other = replace(
         release.snapshot,
         specification=replace(release.snapshot.specification, labels=("bad", "good")),
-        training={"recipe": "gru-pool"},
+        training={"recipe": "auto"},
     )
     export_snapshot(other, tmp_path / "other", ["onnx-cpu"])
     result = command(release.old, tmp_path / "other", release.reviews)

@@ -18,7 +18,7 @@ from toolchain.models.snapshot import Snapshot
 from toolchain.scoring.default import BOX
 
 TEXTS = ["The plot is dull.", "A lively, honest film!", "", "lively " * 400, "unheard-of words <br /> here"]
-LAYERS = {"gru": 2, "rnn": 2, "rnn-cell": 2, "gru-pool": 1}
+LAYERS = {"gru": 2, "rnn": 2, "rnn-cell": 2, "auto": 1}
 
 
 def write_bundle(folder: Path, classifier: Classifier, forms: list[str]) -> Bundle:
@@ -58,7 +58,7 @@ def test_the_folded_graph_gives_the_same_function_and_then_the_same_file(
 
 
 def test_an_embedding_in_bytes_stays_one(make_snapshot: MakeSnapshot, tmp_path: Path) -> None:
-    classifier = shrink(make_snapshot("gru-pool").classifier(), 100)
+    classifier = shrink(make_snapshot("auto").classifier(), 100)
     restored = read_classifier(write_bundle(tmp_path / "bundle", classifier, ["onnx-cpu"]))
     assert restored.quantized_embedding is not None
     assert classifier.quantized_embedding is not None

@@ -22,7 +22,7 @@ ENTRIES = 60
 @pytest.fixture(scope="module")
 def shrunk(make_snapshot: MakeSnapshot, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shrunk") / "bundle"
-    export_snapshot(make_snapshot("gru-pool"), folder, ["onnx-cpu"], TEXTS, entries=ENTRIES, force=True)
+    export_snapshot(make_snapshot("auto"), folder, ["onnx-cpu"], TEXTS, entries=ENTRIES, force=True)
     return folder
 
 
@@ -87,6 +87,6 @@ def test_a_manifest_with_needs_that_make_no_sense_is_damaged(needs: object, anew
 
 
 def test_an_embedding_in_floats_stands_in_both(make_snapshot: MakeSnapshot, tmp_path: Path) -> None:
-    export_snapshot(make_snapshot("gru-pool"), tmp_path / "bundle", ["onnx-cpu", "onnx-explain"])
+    export_snapshot(make_snapshot("auto"), tmp_path / "bundle", ["onnx-cpu", "onnx-explain"])
     graph = onnx.load_model(tmp_path / "bundle" / "model.explain.onnx", load_external_data=False).graph
     assert not any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer)

@@ -87,7 +87,7 @@ def run(data: str, out: Path) -> dict[str, Any]:
     ended: list[Epoch] = []
     metrics = fit(
         corpus,
-        STEADY,
+        replace(STEADY, bag=256),
         settings(epochs=4, batch_size=15, class_weights="balanced"),
         out,
         on_epoch=lambda epoch, best: ended.append(epoch),

@@ -15,7 +15,7 @@ from toolchain.cli.app import app
 from toolchain.corpus.reviews import Source
 from toolchain.errors import UsageError
 from toolchain.measures.processor import processor
-from toolchain.models.recipes import RECIPES
+from toolchain.models.recipes import AUTO, RECIPES
 from toolchain.models.snapshot import load_snapshot, save_snapshot
 from toolchain.training import automatic
 from toolchain.training.automatic import Plan, Sizes, plan
@@ -71,7 +71,7 @@ def test_none_is_no_start_and_a_taught_model_has_none(tmp_path: Path) -> None:
 
 def test_few_reviews_are_read_more_often_than_many() -> None:
     few, many, long = (
-        automatic._from_nothing(RECIPES["gru-pool"].tokenizer, rows, tokens)
+        automatic._from_nothing(AUTO.tokenizer, rows, tokens)
         for rows, tokens in ((500, 20), (20_000, 20), (20_000, 1_000))
     )
     assert few.batch_size < many.batch_size
@@ -128,7 +128,7 @@ def test_a_training_goes_on_from_a_snapshot_with_other_labels(tmp_path: Path, ti
     )
     card = (tmp_path / "bundle" / "README.md").read_text(encoding="utf-8")
     assert (
-        f"started from | gru-pool, trained on reviews.csv, 324 reviews; SHA-256 of its weights {begun.identity[:12]}"
+        f"started from | auto, trained on reviews.csv, 324 reviews; SHA-256 of its weights {begun.identity[:12]}"
         in card
     )
     for part in ("always `", "| size |", "test reviews a second in PyTorch", processor()):
@@ -136,6 +136,32 @@ def test_a_training_goes_on_from_a_snapshot_with_other_labels(tmp_path: Path, ti
     shown = run(app, ["inspect", bundle]).stdout
     for part in ("started from", "TF-IDF with logistic", "always", "speed"):
         assert part in shown
+
+
+def test_text_without_labels_is_read_from_nothing_with_the_settings_that_suit_it(tmp_path: Path) -> None:
+    """And only then: a start is enough, and a teacher answers that text."""
+    path = write(tmp_path / "a.csv", ENGLISH)
+    (tmp_path / "more.csv").write_text("text\n" + f"{ENGLISH}\n" * 30)
+    source = Source(str(path), unlabelled=str(tmp_path / "more.csv"))
+    read = plan(source, start="none")
+    assert "then 2 passes as a language model over all text" in read.reason
+    assert read.recipe == replace(
+        AUTO,
+        min_freq=5,
+        learning_rate=1.5e-3,
+        weight_decay=0.02,
+        average_decay=0.998,
+        patience=2,
+        vector_epochs=2,
+        language_model_epochs=2,
+        adversarial=0.03,
+        bag=read.recipe.bag,
+    )
+    assert read.recipe.bag
+    for other in (plan(source, start="box"), plan(source, taught=True)):
+        assert other.recipe.min_freq == AUTO.min_freq
+        assert not other.recipe.adversarial
+        assert len(other.corpus.unlabelled) == 30
 
 
 def test_text_without_labels_makes_a_language_model_first(tmp_path: Path, tiny_bundle: Path) -> None:

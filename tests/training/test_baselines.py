@@ -75,7 +75,7 @@ def test_a_training_says_how_it_stands_everywhere(trained: TrainedSample) -> Non
     assert load_snapshot(trained.folder).training["standing"] == metrics["standing"]
 
 
-def metrics_of(accuracy: float, temperature: float = 1.0, recipe: str = "gru-pool") -> dict[str, object]:
+def metrics_of(accuracy: float, temperature: float = 1.0, recipe: str = "auto") -> dict[str, object]:
     truth = np.arange(100) % 2
     linear = np.where(np.arange(100) < 80, truth, 1 - truth)
     found = baselines.Baselines(truth, np.zeros(100, np.int64), linear, "words and word pairs")

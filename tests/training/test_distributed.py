@@ -117,16 +117,19 @@ def test_no_review_is_lost_or_seen_twice(alone: dict[str, Any], together: list[d
 def test_a_training_without_chance_is_the_same(
     alone: dict[str, Any], folder: Path, together: list[dict[str, Any]]
 ) -> None:
-    """With clipping, a schedule, averaged weights, class weights and suspects; rounding grows over 48 steps of Adam."""
+    """With a linear part, clipping, a schedule, averaged weights, class weights and suspects.
+
+    Rounding grows over 48 steps of Adam.
+    """
     one, two = alone["metrics"], together[0]["metrics"]
     assert two.pop("processes") == 2
     for name in ("validation_loss", "test_loss", "validation_accuracy", "test_accuracy"):
         assert two[name] == pytest.approx(one[name], abs=1e-3), name
     assert (two["epoch"], two["suspects"]) == (one["epoch"], one["suspects"])
     assert two["suspects"] > 3
-    assert [process["ended"] for process in together] == [4, 0]  # one reports
+    assert [process["ended"] for process in together] == [5, 0]  # one reports
     with (folder / "snapshot" / "history.csv").open(encoding="utf-8") as file:
-        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2", "3", "4"]
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 5, 8])

@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from toolchain.models.recipes import RECIPES, Recipe
+from toolchain.models.recipes import AUTO, RECIPES, Recipe
 from toolchain.training.optimization import WARM_UP, Optimization
 
 PLAIN = RECIPES["gru"]
-POOL = RECIPES["gru-pool"]
 
 
 def make_model() -> nn.Sequential:
@@ -134,7 +133,7 @@ def test_the_result_is_the_moving_average_of_the_weights() -> None:
     assert list(optimization.result.state_dict()) == list(model.state_dict())
 
 
-@pytest.mark.parametrize("recipe", [PLAIN, POOL], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("recipe", [PLAIN, AUTO], ids=lambda recipe: recipe.name)
 def test_a_state_that_is_put_back_goes_on_as_before(recipe: Recipe) -> None:
     model, optimization = make(recipe)
     for step in range(4):

@@ -24,7 +24,7 @@ def start() -> Snapshot:
     torch.manual_seed(0)
     specification = tiny.TINY.specification(("neg", "pos"), layers=1)
     model = build_model("PooledGRU", specification, len(VOCABULARY), dropout=0.0)
-    return Snapshot("PooledGRU", specification, VOCABULARY, model.state_dict(), {"recipe": "gru-pool", "data": "films"})
+    return Snapshot("PooledGRU", specification, VOCABULARY, model.state_dict(), {"recipe": "auto", "data": "films"})
 
 
 def started(start: Snapshot, labels: Sequence[str], vocabulary: Sequence[str]) -> PooledGRU:
@@ -62,7 +62,7 @@ def test_a_word_that_the_reviews_do_not_hold_stays_as_it_is(start: Snapshot, tmp
     metrics = fit(corpus, recipe, tiny.settings(epochs=2), tmp_path / "snapshot", start=start)
     assert metrics["start"] == {
         "identity": start.identity,
-        "recipe": "gru-pool",
+        "recipe": "auto",
         "data": "films",
         "reviews": None,
     }

@@ -261,7 +261,7 @@ def test_a_student_learns_and_says_who_taught_it(corpus: Corpus, teacher: Snapsh
     metrics = fit(corpus, smaller, settings(epochs=3), tmp_path, teachers=[teacher, teacher])
     assert metrics["reviews"]["train"] == len(corpus.train)
     assert metrics["reviews"]["taught"] == metrics["unlabelled"] == 120
-    about = {"identity": teacher.identity, "recipe": "gru-pool", "data": "reviews.csv", "reviews": len(corpus.train)}
+    about = {"identity": teacher.identity, "recipe": "auto", "data": "reviews.csv", "reviews": len(corpus.train)}
     assert metrics["teachers"] == [about, about]
     assert load_snapshot(tmp_path).training == metrics
     assert metrics["test_accuracy"] > 90.0

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def _complete_recipe(incomplete: str) -> list[str]:
-    from toolchain.models.recipes import AUTO, RECIPES
+    from toolchain.models.recipes import RECIPES
 
-    return options.completing(AUTO.name, *RECIPES)(incomplete)
+    return options.completing(*RECIPES)(incomplete)
 
 
 def _read_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -58,9 +58,8 @@ def train(
         str | None,
         typer.Option(
             autocompletion=_complete_recipe,
-            help="auto picks one for your data and says which. gru-pool for your own data; gru-lm if you also have "
-            "much text without labels (slower); gru, rnn, rnn-cell: the models of the walk-through. Default: auto for "
-            "a file, else gru.",
+            help="auto suits your data and says what it chose. gru, rnn, rnn-cell: the models of the walk-through. "
+            "Default: auto for a file, else gru.",
             rich_help_panel=options.RECIPE,
         ),
     ] = None,
@@ -115,8 +114,8 @@ def train(
         str | None,
         typer.Option(
             metavar="PATH",
-            help="Text without labels, for auto, gru-lm, gru-pool: a CSV/JSONL file, a folder of .txt files or an "
-            "aclImdb folder.",
+            help="Text without labels, for auto, which then trains longer: a CSV/JSONL file, a folder of .txt files or "
+            "an aclImdb folder.",
             rich_help_panel=options.DATA,
         ),
     ] = None,

@@ -1,9 +1,9 @@
 """Whether texts look like those a model was made with: four distributions of theirs beside the same of a reference.
 
 The reference is the validation part of the training: text of the same origin that the weights have not seen. Of the
-training part every frequent word is known by construction (gru-pool on IMDB: 1.3 % unknown words in the training part,
-2.1 % in the validation part, 2.0 % in the test part). The documented recipes take the words of the validation part into
-their vocabulary as well, so that its rate flatters there (gru on IMDB: 5.0 %, where the test part has 6.0 %).
+training part every frequent word is known by construction (a pooled GRU on IMDB: 1.3 % unknown words in the training
+part, 2.1 % in the validation part, 2.0 % in the test part). The documented recipes take the words of the validation
+part into their vocabulary as well, so that its rate flatters there (gru on IMDB: 5.0 %, where the test part has 6.0 %).
 
 The distance is the population stability index of credit scoring, the sum of (p - q) ln(p / q) over bins that hold a
 tenth of the reference each, with its customary limit for a large shift, 0.25 (Siddiqi, "Credit Risk Scorecards", 2006).

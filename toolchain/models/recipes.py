@@ -1,6 +1,6 @@
-"""The systems as settings: what `toolchain train --recipe` can build. Three are documented, the pooled two are ours."""
+"""The systems as settings: what `toolchain train --recipe` can build. Three are documented, `auto` is ours."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from export.spec import Pool, Specification
@@ -68,8 +68,8 @@ class Recipe:
         )
 
 
-_GRU_POOL = Recipe(
-    name="gru-pool",
+AUTO = Recipe(
+    name="auto",
     model="PooledGRU",
     embedding=128,
     hidden=256,
@@ -77,40 +77,31 @@ _GRU_POOL = Recipe(
     dropout=0.5,
     tokenizer=Tokenizer(punctuation="isolated"),
     max_tokens=1_000,
-    min_freq=5,
+    min_freq=2,
     max_size=30_000,
     vocabulary_from="training",
     epochs=4,
     batch_size=64,
-    learning_rate=1.5e-3,
+    learning_rate=2e-3,
     pooling=("last", "max", "mean"),
     word_dropout=0.1,
     input_dropout=0.3,
     label_smoothing=0.05,
-    weight_decay=0.02,
+    weight_decay=0.1,
     clip_norm=1.0,
     one_cycle=True,
-    average_decay=0.998,
-    patience=2,
+    average_decay=0.98,
+    patience=3,
     validation_share=0.1,
     validation_by_group=True,
     vector_epochs=5,
-)
-
-AUTO = replace(
-    _GRU_POOL,
-    name="auto",
-    learning_rate=2e-3,
-    weight_decay=0.1,
-    average_decay=0.98,
-    min_freq=2,
-    patience=3,
 )
 """What `toolchain.training.automatic` makes a recipe of that suits the data at hand."""
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
+        AUTO,
         Recipe(
             name="gru",
             model="BasicGRU",
@@ -159,13 +150,8 @@ RECIPES: dict[str, Recipe] = {
             batch_size=64,
             learning_rate=1e-4,
         ),
-        _GRU_POOL,
-        replace(
-            _GRU_POOL,
-            name="gru-lm",
-            vector_epochs=2,
-            language_model_epochs=2,
-            adversarial=0.03,
-        ),
     )
 }
+
+FORMER = {"gru-pool": "", "gru-lm": " --unlabelled PATH"}
+"""Recipes of earlier versions, which snapshots and bundles still name, and what to give `auto` in place of each."""

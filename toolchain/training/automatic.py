@@ -1,5 +1,6 @@
 """`--recipe auto`: where a training starts and how long it is, chosen by the data's language, rows and length."""
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from toolchain.corpus.checks import is_unsegmented
 from toolchain.corpus.corpus import Corpus, load_corpus
 from toolchain.corpus.reviews import Reviews, Source, read_training_reviews
 from toolchain.errors import UsageError
-from toolchain.models.recipes import AUTO, RECIPES, Recipe
+from toolchain.models.recipes import AUTO, FORMER, RECIPES, Recipe
 from toolchain.models.restoring import load_trained
 from toolchain.models.snapshot import Snapshot
 from toolchain.scoring.default import IN_THE_BOX
@@ -85,8 +86,8 @@ def plan(
     taught: bool = False,
     read: tuple[Reviews, Reviews | None] | None = None,
 ) -> Plan:
-    """Read `source` for a training with the recipe of this name: one of `RECIPES`, or `auto`, or None for the default,
-    which is `auto` for a file of rows and `gru` otherwise.
+    """Read `source` for a training with the recipe of this name: one of `RECIPES`, or None for the default, which is
+    `auto` for a file of rows and `gru` otherwise.
 
     `auto` chooses by the data. `start` is then `box`, the place of a snapshot or bundle, or `none`; None leaves it
     open: the model in the box where it knows the words, unless the data are the reviews that it was trained on, or the
@@ -95,16 +96,20 @@ def plan(
     together.
     """
     name = recipe or (AUTO.name if source.is_file else "gru")
+    if name in FORMER:
+        text = f" --unlabelled {shlex.quote(source.unlabelled)}" if source.unlabelled else FORMER[name]
+        command = f"toolchain train --recipe {AUTO.name} --data {shlex.quote(source.data)}{text}"
+        raise UsageError(f"--recipe {name}: is part of {AUTO.name} now; type: {command}")
+    if name not in RECIPES:
+        raise UsageError(f"--recipe {name}: expected one of {', '.join(RECIPES)}")
     if name == AUTO.name:
         return _choose(source, read or read_training_reviews(source), seed, start, tokenizer, sizes, taught)
-    if name not in RECIPES:
-        raise UsageError(f"--recipe {name}: expected one of {', '.join((AUTO.name, *RECIPES))}")
     if start is not None:
         raise UsageError(f"--start: the recipe {name} starts from nothing; use --recipe {AUTO.name}, or leave it out")
     chosen = sizes.of(RECIPES[name])
     chosen = replace(chosen, tokenizer=TOKENIZERS[tokenizer]) if tokenizer else chosen
-    if source.unlabelled and not chosen.vector_epochs:
-        raise UsageError(f"--unlabelled: the recipe {name} does not use it; use --recipe gru-lm, or leave it out")
+    if source.unlabelled:
+        raise UsageError(f"--unlabelled: the recipe {name} does not use it; use --recipe {AUTO.name}, or leave it out")
     read = read or read_training_reviews(source)
     return Plan(read[0], load_corpus(source, chosen, seed, read), chosen, sizes.layers)
 
@@ -130,8 +135,8 @@ def _choose(
         recipe = _from_nothing(chosen, *_amount(read[0], survey, chosen))
         recipe = sizes.of(_student(recipe) if taught else recipe)
     if source.unlabelled and not taught:
-        passes = UNLABELLED if trained else RECIPES["gru-lm"].language_model_epochs
-        recipe = replace(recipe, language_model_epochs=passes)
+        recipe = replace(recipe, language_model_epochs=UNLABELLED) if trained else _reader(recipe)
+        passes = recipe.language_model_epochs
         why += f", then {passes} {'pass' if passes == 1 else 'passes'} as a language model over all text"
     recipe = replace(recipe, bag=pairs_for(len(set(read[0].labels))))
     corpus = load_corpus(source, recipe, seed, read, trained.vocabulary if trained else ())
@@ -206,6 +211,23 @@ def _tuned(trained: Snapshot, rows: int, tokens: float) -> Recipe:
 def _from_nothing(tokenizer: Tokenizer, rows: int, tokens: float) -> Recipe:
     """For a GRU that has to earn its place beside the linear part: `AUTO` is impatient where it does not."""
     return _paced(replace(AUTO, tokenizer=tokenizer), rows, tokens, 32 if rows <= 4_000 else 64, OWN_STEPS, most=12)
+
+
+def _reader(recipe: Recipe) -> Recipe:
+    """For a GRU that begins as a language model of much text: it knows the words, and has an adversary."""
+    return replace(
+        recipe,
+        min_freq=5,
+        epochs=4,
+        batch_size=64,
+        learning_rate=1.5e-3,
+        weight_decay=0.02,
+        average_decay=0.998,
+        patience=2,
+        vector_epochs=2,
+        language_model_epochs=2,
+        adversarial=0.03,
+    )
 
 
 def _student(recipe: Recipe) -> Recipe:

@@ -1,4 +1,4 @@
-"""Where the embedding of `gru-pool` starts: skip-gram word vectors of the training text, and of unlabelled text."""
+"""Where the embedding starts without a trained model: skip-gram word vectors of the training and unlabelled text."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
