@@ -27,7 +27,7 @@ def reviews(tmp_path: Path) -> Path:
 def test_score_takes_it_where_there_is_no_bundle_and_says_so(reviews: Path) -> None:
     done = score_command(reviews.name, cwd=reviews.parent)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith("model in the box (gru-lm trained on IMDB)")
+    assert done.stderr.startswith("model in the box (auto trained on IMDB)")
     rows = (reviews.parent / "reviews.scored.csv").read_text(encoding="utf-8").splitlines()
     assert ",pos," in rows[1]
     assert ",neg," in rows[2]
@@ -48,7 +48,7 @@ def test_its_name_is_box_unless_a_folder_has_it(
     assert find_bundle() == Path("bundle")
     assert find_bundle("box") == find_bundle(Path("box")) == BOX
     done = score_command(reviews.name, "--bundle", "box", cwd=reviews.parent)
-    assert done.stderr.startswith("model in the box (gru-lm trained on IMDB)")
+    assert done.stderr.startswith("model in the box (auto trained on IMDB)")
     Path("box").mkdir()
     assert find_bundle("box") == Path("box")
 

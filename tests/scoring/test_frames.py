@@ -29,7 +29,7 @@ def test_labels_and_probabilities_as_other_classifiers_give_them(scorer: Scorer)
 
 
 def test_a_scorer_says_what_it_is(scorer: Scorer) -> None:
-    assert repr(scorer) == "<Scorer in the box (gru-lm trained on IMDB), model.cpu.onnx on cpu: neg, pos>"
+    assert repr(scorer) == "<Scorer in the box (auto trained on IMDB), model.cpu.onnx on cpu: neg, pos>"
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), pandas.NA, " \t"], ids=["None", "NaN", "NA", "blank"])
