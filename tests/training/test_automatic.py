@@ -86,7 +86,7 @@ def test_few_reviews_are_read_more_often_than_many() -> None:
         ({"start": "nowhere"}, "nowhere: no snapshot here"),
         ({"start": "box", "tokenizer": "characters"}, "--tokenizer characters: box cuts text another way"),
         ({"start": "box", "sizes": Sizes(layers=2)}, "--layers 2: the model to start from has 1"),
-        ({"start": "box", "sizes": Sizes(hidden=9)}, "--hidden 9: the model to start from has 256; leave --hidden out"),
+        ({"start": "box", "sizes": Sizes(hidden=9)}, "--hidden 9: the model to start from has 128; leave --hidden out"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(tmp_path: Path, options: dict[str, object], said: str) -> None:

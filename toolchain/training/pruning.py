@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from scipy.linalg import qr
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -86,6 +85,8 @@ def _most_telling(states: Tensor, by_state: Tensor, count: int) -> Tensor:
     They are found one after another, as pivots: of what is left of all units when those before are taken out, each is
     the largest, where a unit is as large as the next step feels it. `by_state` is [3 * hidden, hidden].
     """
+    from scipy.linalg import qr
+
     felt = (states - states.mean(0)) * by_state.double().norm(dim=0)
     _, pivots = qr(felt.numpy(), mode="r", pivoting=True)
     return torch.from_numpy(np.sort(pivots[:count])).long()
