@@ -351,6 +351,7 @@ def test_the_help_shows_what_people_need_and_no_types(run: Run, command: str) ->
     [
         ("toolchain exp", {"export", "explain"}),
         ("toolchain train --recipe ", {"auto", "gru", "rnn", "rnn-cell"}),
+        ("toolchain train --recipe r", {"rnn", "rnn-cell"}),
         ("toolchain train --data s", {"sample"}),
         ("toolchain train --data reviews", set()),
         ("toolchain export --format onnx-c", {"onnx-cpu"}),

@@ -71,12 +71,7 @@ def by_formula(trained: Snapshot, text: str) -> NDArray[np.float64]:
 
 def test_the_term_is_the_sum_over_words_and_pairs_by_the_root_of_their_number() -> None:
     trained = snapshot()
-    without = dataclasses.replace(
-        trained,
-        specification=dataclasses.replace(trained.specification, bag=0),
-        state={name: tensor for name, tensor in trained.state.items() if not name.startswith("bag.")},
-    )
-    terms = trained.reference()(TEXTS) - without.reference()(TEXTS)
+    terms = trained.reference()(TEXTS) - trained.without_bag().reference()(TEXTS)
     wanted = np.stack([by_formula(trained, text) for text in TEXTS])
     assert terms == pytest.approx(wanted, abs=1e-5)
     assert wanted[0].tolist() == [0, 0, 0]

@@ -32,16 +32,11 @@ def texts(corpus: Corpus) -> list[list[str]]:
     return [example.text for example in corpus.train]
 
 
-def without_bag(trained: Snapshot) -> Snapshot:
-    state = {name: weight for name, weight in trained.state.items() if not name.startswith("bag.")}
-    return replace(trained, specification=replace(trained.specification, bag=0), state=state)
-
-
 @pytest.mark.parametrize("embedding", [8, 11], ids=["the same", "a larger embedding"])
 def test_with_as_many_units_nothing_changes(trained: Snapshot, texts: list[list[str]], embedding: int) -> None:
     same = prune(trained, 8, embedding, texts)
     assert (same.specification.hidden, same.specification.embedding, same.specification.bag) == (8, embedding, 0)
-    before, after = (snapshot.answer_tokens()([*texts, []]) for snapshot in (without_bag(trained), same))
+    before, after = (snapshot.answer_tokens()([*texts, []]) for snapshot in (trained.without_bag(), same))
     assert np.allclose(after, before, atol=0.02)
     for name in ("gru.weight_hh_l0", "gru.bias_hh_l0", "gru.bias_ih_l0"):
         assert torch.allclose(same.state[name], trained.state[name], atol=1e-6)
@@ -50,8 +45,8 @@ def test_with_as_many_units_nothing_changes(trained: Snapshot, texts: list[list[
 def test_units_that_say_nothing_of_their_own_go_and_no_answer_changes(
     trained: Snapshot, texts: list[list[str]]
 ) -> None:
-    """Each of eight units stands in the larger model twice, as one that is read half and one that is read double."""
-    state = dict(without_bag(trained).state)
+    """Each of eight units stands in the larger model twice: one is read a quarter, the other three quarters."""
+    state = dict(trained.without_bag().state)
     twice = torch.cat([torch.arange(8), torch.arange(8)])
     read = torch.cat([torch.full((8,), 0.25), torch.full((8,), 0.75)])
     gates = torch.cat([twice + 8 * gate for gate in range(3)])
@@ -61,14 +56,14 @@ def test_units_that_say_nothing_of_their_own_go_and_no_answer_changes(
     pools = torch.cat([twice + 8 * pool for pool in range(3)])
     state["out.weight"] = state["out.weight"][:, pools] * read.repeat(3)
     larger = replace(trained, specification=replace(trained.specification, bag=0, hidden=16), state=state)
-    before = without_bag(trained).answer_tokens()(texts)
+    before = trained.without_bag().answer_tokens()(texts)
     assert np.allclose(larger.answer_tokens()(texts), before, atol=1e-4)
     left = prune(larger, 8, 8, texts)
     assert np.allclose(left.answer_tokens()(texts), before, atol=0.05)
 
 
 def test_most_answers_stay_with_fewer_units_and_numbers(trained: Snapshot, texts: list[list[str]]) -> None:
-    before = without_bag(trained).answer_tokens()(texts).argmax(1)
+    before = trained.without_bag().answer_tokens()(texts).argmax(1)
     left = prune(trained, 6, 6, texts)
     assert left.state["embed.weight"].shape == (len(trained.vocabulary), 6)
     assert (left.answer_tokens()(texts).argmax(1) == before).mean() > 0.95

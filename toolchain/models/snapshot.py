@@ -4,7 +4,7 @@ import hashlib
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,11 @@ class Snapshot:
             digest.update(f"{name} {list(tensor.shape)}\n".encode())
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    def without_bag(self) -> "Snapshot":
+        """The same model without the bag of words beside its recurrence; itself where it has none."""
+        state = {name: tensor for name, tensor in self.state.items() if not name.startswith("bag.")}
+        return replace(self, specification=replace(self.specification, bag=0), state=state)
 
     def build(self) -> Model | ImportedClassifier:
         """The PyTorch model, in evaluation mode on the CPU."""

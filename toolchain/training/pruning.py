@@ -41,11 +41,10 @@ def prune(trained: Snapshot, hidden: int, embedding: int, texts: Sequence[Sequen
 
     `texts` are those, as tokens, that it has to answer as before. A bag of words beside the GRU is left out.
     """
-    weights = {name: tensor for name, tensor in trained.state.items() if not name.startswith("bag.")}
-    whole = replace(trained, specification=replace(trained.specification, bag=0), state=weights)
+    whole = trained.without_bag()
     specification = replace(whole.specification, hidden=hidden, embedding=embedding)
     model = whole.build()
-    smaller = empty_model(whole.model, specification, len(whole.vocabulary)).eval()
+    smaller = empty_model(whole.model, specification, len(whole.vocabulary))
     assert isinstance(model, PooledGRU)
     assert isinstance(smaller, PooledGRU)
     table = lookup_table(whole.vocabulary)
