@@ -19,7 +19,6 @@ from onnx import TensorProto, helper
 
 from export.cpu_graph import Step, pooled, recurrence
 from export.onnx_graph import (
-    INTEGERS,
     GraphBuilder,
     add_bag,
     bag_rows,
@@ -28,7 +27,8 @@ from export.onnx_graph import (
     text_model,
     token_numbers,
 )
-from export.spec import Classifier, QuantizedTable
+from export.sessions import TABLE_BYTES
+from export.spec import Classifier
 
 
 def explain_model(classifier: Classifier, metadata: Mapping[str, Any]) -> onnx.ModelProto:
@@ -47,21 +47,24 @@ def explain_model(classifier: Classifier, metadata: Mapping[str, Any]) -> onnx.M
     return text_model(classifier, metadata, classify_running, outputs)
 
 
-def with_table_of(model: bytes, table: QuantizedTable, holder: str, held: bytes) -> bytes:
-    """The graph `model` without the integers of its embedding: it reads them where they stand in the file `holder`.
+def with_tables_of(model: bytes, holder: str, held: bytes) -> bytes:
+    """The graph `model` without the tables that the file `holder` holds byte for byte: it reads them there.
 
     `holder` is the name of a file in the same folder, and `held` what it holds: another graph of the same classifier.
-    A runtime finds it by the path that it opens the graph from. Bytes need no alignment. Raises `ValueError` where
-    `held` holds no such integers.
+    A runtime finds it by the path that it opens the graph from. The tables stand at any offset: ONNX Runtime reads
+    them unaligned as well (1.15 to 1.32 and onnxruntime-web on x86-64: the same bits). It maps them into memory, and
+    `explain_model` folds all that are read here, so that an open session does not depend on the file. Tables of a loop
+    stay, because onnxruntime-web (1.30) does not find them elsewhere, and so does what is smaller than `TABLE_BYTES`.
     """
-    integers = table.integers.tobytes()
-    place = {"location": holder, "offset": held.index(integers), "length": len(integers)}
     proto = onnx.load_model_from_string(model)
-    (tensor,) = (tensor for tensor in proto.graph.initializer if tensor.name == INTEGERS)
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    for key, value in place.items():
-        tensor.external_data.add(key=key, value=str(value))
+    for tensor in proto.graph.initializer:
+        if len(tensor.raw_data) < TABLE_BYTES or (offset := held.find(tensor.raw_data)) < 0:
+            continue
+        place = {"location": holder, "offset": offset, "length": len(tensor.raw_data)}
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in place.items():
+            tensor.external_data.add(key=key, value=str(value))
     return bytes(proto.SerializeToString())
 
 
@@ -84,7 +87,7 @@ def classify_running(graph: GraphBuilder, classifier: Classifier, ids: str, leng
     graph.nodes.append(loop.node(step.body))
     by_row, answer = graph.node("Transpose", [every_share], "shares_of_all_steps", perm=[1, 0, 2]), running.last
     if specification.bag:
-        rows = bag_rows(graph, classifier, ids, lengths, numbers)
+        rows = bag_rows(graph, classifier, ids, lengths, numbers, folded=True)
         by_row = graph.node("Add", [by_row, _bag_shares(graph, rows, counts)], "shares_with_bag")
         answer = add_bag(graph, answer, rows, lengths)
     first, time = graph.constant("first_column", [0], np.int64), graph.constant("columns", [1], np.int64)

@@ -61,7 +61,7 @@ class Form:
     `tolerance` bounds how far a probability may be from PyTorch's, `logit_ulps` how far a logit may, in units in the
     last place of the terms that it is summed from (None: any). `min_agreement` is the share of real texts that must
     keep their label; what `explains` gives the share of every token as well; what `needs_torch` is run by PyTorch.
-    `embedding_in` is the file of a bundle that it reads an embedding in bytes from, where the bundle holds that file.
+    `tables_in` is the file of a bundle that it reads its tables from where a shrunk bundle holds that file.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Form:
     min_agreement: float = 0.0
     explains: bool = False
     needs_torch: bool = False
-    embedding_in: str = ""
+    tables_in: str = ""
 
 
 def runs_at_once(form: Form, provider: str) -> int:
@@ -272,7 +272,7 @@ FORMS: dict[str, Form] = {
             _open_explain,
             uses_provider=False,
             explains=True,
-            embedding_in="model.cpu.onnx",
+            tables_in="model.cpu.onnx",
         ),
         Form("onnx-ids", "model.ids.onnx", _build_ids, _open_ids, uses_provider=True),
         Form("torchscript", "model.ts", _build_torchscript, _open_torchscript, uses_provider=False, needs_torch=True),

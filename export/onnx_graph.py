@@ -221,10 +221,13 @@ def with_bag(graph: GraphBuilder, classifier: Classifier, logits: str, ids: str,
     return add_bag(graph, logits, rows, lengths)
 
 
-def bag_rows(graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str, numbers: str) -> str:
+def bag_rows(
+    graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str, numbers: str, folded: bool = False
+) -> str:
     """What each token adds to the sum of the bag: ids [N, T], lengths [N], numbers [T] -> double[N, T, classes].
 
-    Zero behind a text's own tokens. The sum of thousands is in double precision the same in any order.
+    Zero behind a text's own tokens. The sum of thousands is in double precision the same in any order. Where it is
+    `folded`, the tables become doubles while the session loads, else the rows that are looked up.
     """
     axis = graph.constant("bag_axis", [1], np.int64)
     edges = [graph.constant(f"bag_{name}", [value], np.int64) for name, value in (("from", 0), ("to", -1))]
@@ -237,8 +240,12 @@ def bag_rows(graph: GraphBuilder, classifier: Classifier, ids: str, lengths: str
     terms = []
     for name, index in (("words", ids), ("pairs", pairs)):
         table = graph.constant(f"bag.{name}.weight", classifier.weights[f"bag.{name}.weight"])
-        term = graph.node("Gather", [table, index], f"{name}_of_bag")
-        terms.append(graph.node("Cast", [term], f"{name}_of_bag_double", to=TensorProto.DOUBLE))
+        if folded:
+            table = graph.node("Cast", [table], f"{name}_double", to=TensorProto.DOUBLE)
+            terms.append(graph.node("Gather", [table, index], f"{name}_of_bag"))
+        else:
+            term = graph.node("Gather", [table, index], f"{name}_of_bag")
+            terms.append(graph.node("Cast", [term], f"{name}_of_bag_double", to=TensorProto.DOUBLE))
     behind = graph.node("Greater", [numbers, graph.node("Unsqueeze", [lengths, axis], "bag_lengths")], "behind_text")
     behind = graph.node("Unsqueeze", [behind, graph.constant("bag_classes", [2], np.int64)], "behind_text_columns")
     nothing = graph.constant("bag_nothing", 0, np.float64)

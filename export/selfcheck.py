@@ -41,7 +41,7 @@ def open_for_scoring(
     """
     model = bundle.file(name)
     (form,) = (form for form in FORMS.values() if form.file == name)
-    read = [name, *([form.embedding_in] if form.embedding_in in bundle.files else [])]
+    read = [name, *([form.tables_in] if form.tables_in in bundle.files else [])]
     for other in read[1:]:
         bundle.file(other)
     exact = provider in _EXACT and not options

@@ -32,7 +32,9 @@ _WRONG = {"openvino": "it takes these models and answers wrongly, and it is slow
 probability over `GRU`, for a text that is alone as well."""
 
 _KEPT_TABLES = "session.optimized_model_external_initializers"
-_TABLE_BYTES = 1 << 10  # smaller numbers stay in the graph
+
+TABLE_BYTES = 1 << 10
+"""Constants of fewer bytes stay in a graph whose tables are in another file."""
 
 # x -> Relu -> y, float[1]: the smallest model every provider can run.
 PROBE = (
@@ -109,7 +111,7 @@ def open_session(
     if keep:
         settings.optimized_model_filepath = str(keep[0])
         settings.add_session_config_entry(f"{_KEPT_TABLES}_file_name", keep[1])
-        settings.add_session_config_entry(f"{_KEPT_TABLES}_min_size_in_bytes", str(_TABLE_BYTES))
+        settings.add_session_config_entry(f"{_KEPT_TABLES}_min_size_in_bytes", str(TABLE_BYTES))
     if optimized:
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     chosen = [(full_name, {**_TF32_OFF.get(full_name, {}), **(options or {})})]

@@ -16,7 +16,7 @@ from toolchain.scoring.explainer import Explainer
 from toolchain.scoring.scorer import Scorer
 
 TEXTS = ["The story is dull.", "A lively, honest film!", "lively lively dull"]
-ENTRIES = 60
+ENTRIES = 100
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_it_says_that_its_weights_come_from_a_bundle(shrunk: Path, anew: Path) -
     assert manifest["shrunk"] == agreement
 
 
-def test_an_embedding_in_bytes_stands_in_one_of_the_two_files(anew: Path) -> None:
+def test_a_table_stands_in_one_of_the_two_files_of_a_shrunk_bundle(anew: Path) -> None:
     graph = onnx.load_model(anew / "model.explain.onnx", load_external_data=False).graph
     elsewhere = [tensor.name for tensor in graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
     assert elsewhere == ["embedding.integers"]
@@ -86,7 +86,7 @@ def test_a_manifest_with_needs_that_make_no_sense_is_damaged(needs: object, anew
         open_bundle(tmp_path / "bundle")
 
 
-def test_an_embedding_in_floats_stands_in_both(make_snapshot: MakeSnapshot, tmp_path: Path) -> None:
+def test_each_file_of_another_bundle_stands_for_itself(make_snapshot: MakeSnapshot, tmp_path: Path) -> None:
     export_snapshot(make_snapshot("auto"), tmp_path / "bundle", ["onnx-cpu", "onnx-explain"])
     graph = onnx.load_model(tmp_path / "bundle" / "model.explain.onnx", load_external_data=False).graph
     assert not any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer)

@@ -18,7 +18,7 @@ from export.bundle import Bundle
 from export.cases import edge_cases, vocabulary_cases
 from export.forms import FORMATS, FORMS, TOLERANCE, Form, runs_at_once, too_large
 from export.shrinking import Agreement, agreement, shrink
-from export.spec import Classifier, Specification
+from export.spec import Specification
 from export.text import clean
 from toolchain import __version__
 from toolchain.errors import CheckFailed, UsageError
@@ -102,7 +102,7 @@ def export_snapshot(
         (room / bundles.VOCABULARY).write_bytes("".join(f"{word}\n" for word in vocabulary).encode())
         for form in forms:
             (room / form.file).write_bytes(form.build(classifier, metadata))
-        needs = _share_embedding(room, forms, classifier)
+        needs = _share_tables(room, forms) if classifier.quantized_embedding else {}
         edges, several = edge_cases(vocabulary, specification.max_tokens), vocabulary_cases(vocabulary, WORDS_A_VECTOR)
         expected = _expect(snapshot, forms, [*edges, *several, *_words_and_texts(vocabulary, texts)])
         of_vectors = len(edges) + len(several)
@@ -200,21 +200,22 @@ def _way_out(comparisons: Sequence[parity.Comparison]) -> str:
     return f". Forms that agree: {', '.join(agreeing)}; to export these alone: {' '.join(options + precisions)}"
 
 
-def _share_embedding(room: Path, forms: Sequence[Form], classifier: Classifier) -> dict[str, list[str]]:
-    """Let a form read an embedding in bytes from the file that holds it already -> which file needs which.
+def _share_tables(room: Path, forms: Sequence[Form]) -> dict[str, list[str]]:
+    """Let a form of a shrunk bundle read its tables from the file that holds them already -> which file needs which.
 
-    Only an embedding in bytes: it is nearly all of such a file, and a runtime may read bytes from anywhere in a file.
+    A shrunk bundle is to be small. In any other one each file stands for itself.
     """
-    if (table := classifier.quantized_embedding) is None:
-        return {}
-    from export.explain_graph import with_table_of
+    from export.explain_graph import with_tables_of
 
     files = {form.file for form in forms}
-    needs = {form.file: form.embedding_in for form in forms if form.embedding_in in files}
-    for file, holder in needs.items():
-        graph = with_table_of((room / file).read_bytes(), table, holder, (room / holder).read_bytes())
-        (room / file).write_bytes(graph)
-    return {file: [holder] for file, holder in needs.items()}
+    needs: dict[str, list[str]] = {}
+    for file, holder in ((form.file, form.tables_in) for form in forms if form.tables_in in files):
+        whole = (room / file).read_bytes()
+        shared = with_tables_of(whole, holder, (room / holder).read_bytes())
+        if len(shared) < len(whole):
+            (room / file).write_bytes(shared)
+            needs[file] = [holder]
+    return needs
 
 
 def _reference_model(snapshot: Snapshot) -> str:
