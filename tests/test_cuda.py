@@ -1,14 +1,18 @@
 """What needs an NVIDIA GPU and onnxruntime-gpu. Where there is none, the report says that these did not run."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from export.bundle import open_bundle
 from export.sessions import RuntimeUnavailable, choose_provider, installed_providers, open_session
+from tests import tiny
 from toolchain.corpus.reviews import Source, read_texts
-from toolchain.models.snapshot import Snapshot
+from toolchain.interface.training import train
+from toolchain.models.snapshot import Snapshot, load_snapshot
 from toolchain.release.release import verify_bundle
 from toolchain.scoring.scorer import GENERAL, Scorer
 
@@ -44,6 +48,22 @@ def test_cuda_scores_as_the_cpu_does_and_uses_the_general_graph(on_cuda: Path) -
 def test_a_device_that_is_not_there_is_refused_on_cuda(on_cuda: Path) -> None:
     with pytest.raises(RuntimeUnavailable, match="the provider 'cuda' is installed and cannot run"):
         open_session(on_cuda / GENERAL, "cuda", options={"device_id": "99"})
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="did not run: PyTorch finds no CUDA device here")
+def test_a_student_that_was_taught_on_cuda_is_right_on_the_cpu(tmp_path: Path) -> None:
+    data = tiny.write_reviews(tmp_path / "reviews.csv", 200)
+    more = tmp_path / "more.csv"
+    more.write_text("text\n" + "a superb and lovely w1 w2\n" * 30)
+    common = partial(train, data, "auto", start="none", embedding=8, lr=0.03, batch_size=16, epochs=4, device="cuda")
+    teacher = common(out=tmp_path / "teacher", hidden=8, unlabelled=more)
+    student = common(out=tmp_path / "student", hidden=6, teacher=[teacher])
+    assert student.metrics["speed"]["processor"] == torch.cuda.get_device_name()
+    assert student.metrics["test_accuracy"] > 90.0
+    trained = load_snapshot(tmp_path / "student")
+    texts = [review.split() for review in read_texts(Source("sample"))[:50]]
+    assert np.allclose(trained.answer_tokens(device="cuda")(texts), trained.answer_tokens()(texts), atol=1e-2)  # TF32
 
 
 def test_auto_is_the_provider_that_really_takes_a_session(bundle: Path) -> None:

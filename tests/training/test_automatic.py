@@ -158,6 +158,8 @@ def test_text_without_labels_is_read_from_nothing_with_the_settings_that_suit_it
         bag=read.recipe.bag,
     )
     assert read.recipe.bag
+    large = plan(source, start="none", sizes=Sizes(hidden=1_024)).recipe
+    assert (large.language_model_epochs, large.vector_epochs) == (4, 0)
     for other in (plan(source, start="box"), plan(source, taught=True)):
         assert other.recipe.min_freq == AUTO.min_freq
         assert not other.recipe.adversarial

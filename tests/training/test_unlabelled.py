@@ -267,6 +267,23 @@ def test_a_student_learns_and_says_who_taught_it(corpus: Corpus, teacher: Snapsh
     assert metrics["test_accuracy"] > 90.0
 
 
+def test_the_linear_part_teaches_only_where_no_teacher_has_one(
+    corpus: Corpus, teacher: Snapshot, tmp_path: Path
+) -> None:
+    titles: list[str] = []
+
+    def progress(passes: Any, title: str) -> Any:
+        titles.append(title)
+        return passes
+
+    with_bag = replace(TINY, hidden=6, bag=64)
+    fit(corpus, with_bag, settings(1), tmp_path, progress=progress, teachers=[teacher])
+    assert "teacher 2 of 2" in titles
+    titles.clear()
+    fit(corpus, with_bag, settings(1), tmp_path / "next", progress=progress, teachers=[load_snapshot(tmp_path)])
+    assert "teacher 1 of 1" in titles
+
+
 def test_a_killed_student_goes_on_to_the_same_weights(corpus: Corpus, teacher: Snapshot, tmp_path: Path) -> None:
     def killed(epoch: Epoch, best: bool) -> None:
         raise KeyboardInterrupt

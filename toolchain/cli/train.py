@@ -163,7 +163,7 @@ def train(
     seed: Annotated[
         int,
         typer.Option(
-            help="Seed of the random numbers. The same seed gives the same model on the same machine.",
+            help="Seed of the random numbers. The same seed gives the same model on the same machine; on a GPU nearly.",
             rich_help_panel=options.TRAINING,
         ),
     ] = 0,

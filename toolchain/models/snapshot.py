@@ -72,13 +72,13 @@ class Snapshot:
         return lambda texts: answer([tokenizer.tokenize(text) for text in texts])
 
     def answer_tokens(
-        self, cut: Callable[[Tensor], Tensor] = lambda lengths: lengths
+        self, cut: Callable[[Tensor], Tensor] = lambda lengths: lengths, device: str | torch.device = "cpu"
     ) -> Callable[[Sequence[Sequence[str]]], NDArray[np.float32]]:
-        """The same for texts that are cut into tokens.
+        """The same for texts that are cut into tokens, worked out on `device`.
 
         With a `cut` from lengths [texts] to those of prefixes [texts, prefixes]: of each, [texts, prefixes, classes].
         """
-        model = self.build()
+        model = self.build().to(device)
         table = lookup_table(self.vocabulary)
         limit = self.specification.max_tokens
 
@@ -88,7 +88,7 @@ class Snapshot:
             results = np.empty((*prefixes, len(self.specification.labels)), np.float32)
             with torch.inference_mode():
                 for batch, ids, lengths in batches_of(rows):
-                    results[batch] = model(ids, cut(lengths)).numpy()
+                    results[batch] = model(ids.to(device), cut(lengths).to(device)).cpu().numpy()
             return results
 
         return logits

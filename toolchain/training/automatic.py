@@ -30,6 +30,9 @@ OWN_STEPS = 1_600
 """Updates that a model needs that starts from nothing."""
 TOKENS = 12_000_000
 """Training text of all epochs together, beyond which there are no more than needed: ten minutes of two cores."""
+UNITS_A_PASS, MOST_PASSES = 128, 4
+"""A model that starts from nothing goes over all text as a language model once for so many of its units, and so often
+at most. One that goes over it as often as that needs no word vectors to begin with."""
 UNLABELLED = 1
 """Passes over all text, unlabelled text too, in which a trained model goes on as a language model."""
 
@@ -215,6 +218,7 @@ def _from_nothing(tokenizer: Tokenizer, rows: int, tokens: float) -> Recipe:
 
 def _reader(recipe: Recipe) -> Recipe:
     """For a GRU that begins as a language model of much text: it knows the words, and has an adversary."""
+    passes = min(MOST_PASSES, max(1, recipe.hidden // UNITS_A_PASS))
     return replace(
         recipe,
         min_freq=5,
@@ -224,8 +228,8 @@ def _reader(recipe: Recipe) -> Recipe:
         weight_decay=0.02,
         average_decay=0.998,
         patience=2,
-        vector_epochs=2,
-        language_model_epochs=2,
+        vector_epochs=2 if passes < MOST_PASSES else 0,
+        language_model_epochs=passes,
         adversarial=0.03,
     )
 

@@ -187,7 +187,7 @@ def fit(
     `MIN_EPOCHS` epochs, `suspects.csv`. `on_epoch` hears of every epoch and whether it is the best so far; `progress`
     wraps the batches of a pass. What `teachers` answer is learned, on labelled and unlabelled texts (see
     `toolchain.training.distillation`). The weights begin at those of `start`, which has the recipe's sizes. `folds` go
-    into the metrics. The same seed gives the same checkpoint on the same machine. Every finished epoch is kept in
+    into the metrics. The same seed gives the same checkpoint on the same CPU. Every finished epoch is kept in
     `resume.pt` until the run is complete: with `resume` a killed run goes on behind it, to the same result as an
     undisturbed one. When the first epoch is finished an earlier snapshot in `out` is set aside, and `on_earlier` hears
     of it; with `overwrite` it is replaced. Raises `UsageError` where the loss stops being a number, or where there is
@@ -205,7 +205,9 @@ def fit(
     if teachers:
         for teacher in teachers:
             check_teacher(teacher, corpus.labels, recipe)
-        answers = [*(teacher.answer_tokens(beginnings) for teacher in teachers), *([linear.answer] if linear else ())]
+        answers = [teacher.answer_tokens(beginnings, device) for teacher in teachers]
+        if linear and not any(teacher.specification.bag for teacher in teachers):  # else it is part of what one answers
+            answers.append(linear.answer)
         corpus = taught(corpus, of_first(lambda: teach(labelled, answers, progress)))
     train_batches, validation_batches, test_batches = iterators(corpus, settings.batch_size, settings.seed)
     weights = _class_weights(corpus, device) if settings.class_weights == "balanced" else None

@@ -51,7 +51,10 @@ def device_and_threads(device: torch.device) -> dict[str, Any]:
 
 
 def make_repeatable(seed: int) -> None:
-    """Let the same seed give the same weights, bit for bit, in every process on this machine."""
+    """Let the same seed give the same weights, bit for bit, in every process on this machine's CPU.
+
+    A GPU adds up the gradients of an embedding in whatever order its threads come.
+    """
     # MKL otherwise chooses code, threads and so the order of a sum anew in every process ("conditional numerical
     # reproducibility" in the oneMKL developer guide). It reads these at its first product.
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")

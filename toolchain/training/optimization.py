@@ -37,6 +37,9 @@ class Optimization:
         self._average = (
             AveragedModel(model, multi_avg_fn=_moving_average(recipe.average_decay)) if recipe.average_decay else None
         )
+        for part in self.result.modules():  # a copy lies scattered in a GPU's memory, where cuDNN wants one piece
+            if isinstance(part, nn.RNNBase):
+                part.flatten_parameters()
 
     def zero_grad(self) -> None:
         """Forget the gradients."""

@@ -16,6 +16,9 @@ from toolchain.training.machine import Progress
 from toolchain.training.pruning import can_prune, prune
 from toolchain.training.word_vectors import word_vectors
 
+UNREAD = 0.1
+"""How large the embedding of a language model is when it has read nothing yet, as a share of PyTorch's normal numbers:
+about as large as word vectors are."""
 STARTED_RATE = 1e-3
 """Learning rate of a language model that goes on from a trained model, lower so that it forgets less."""
 
@@ -85,6 +88,8 @@ def begin(
     elif recipe.vector_epochs:
         words = (corpus.vocabulary, recipe.embedding, seed, recipe.vector_epochs)
         model.embed.weight.data.copy_(torch.from_numpy(word_vectors(sentences, *words, progress)))
+    elif recipe.language_model_epochs:
+        model.embed.weight.data.mul_(UNREAD)
     if recipe.language_model_epochs and not teachers and isinstance(model, PooledGRU):
         rate = STARTED_RATE if start else LEARNING_RATE
         pretrain(*(model, sentences, corpus.vocabulary, seed, recipe.language_model_epochs, precision, progress), rate)
