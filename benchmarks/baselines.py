@@ -6,12 +6,16 @@ Cross-validated with --folds; with --test every model is trained on PATH and tes
 chance, equally many of each label. TF-IDF is logistic regression over words and word pairs, NB the same over the
 presence of runs of up to three tokens times their log-count ratios (NB-SVM, Wang and Manning 2012,
 https://aclanthology.org/P12-2018/). All see the same reviews, our validation part included. Seconds are processor time
-of one training and its test, with the TF-IDF that it is set beside.
+of one training and its test, with the TF-IDF that it is set beside. What there is to say against the data goes to
+standard error.
 """
 
 import argparse
 import random
+import sys
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +67,11 @@ def settings_of(planned: Plan, seed: int) -> Settings:
     return Settings(**amount, learning_rate=recipe.learning_rate, layers=planned.layers, seed=seed, device="cpu")
 
 
+def mean_and_spread(figures: Sequence[float]) -> str:
+    """The standard deviation stands there where there are several."""
+    return f"{np.mean(figures):.1f}" + (f" ± {np.std(figures):.1f}" if len(figures) > 1 else "")
+
+
 def main() -> None:
     """Print the table, a line as it is measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -91,11 +100,13 @@ def main() -> None:
                 parts = split_folds(read, options.folds, seed)[: options.first]
             for part in parts:
                 began = time.process_time()
-                standings.append(train_and_test(planned, source, settings_of(planned, seed), part))
+                warn = partial(print, f"{path}:", file=sys.stderr)
+                settings = settings_of(planned, seed)
+                standings.append(train_and_test(planned, source, settings, part, on_warning=warn))
                 seconds.append(time.process_time() - began)
                 naive_bayes.append(naive_bayes_accuracy(*part, planned.recipe.tokenizer))
         found = Folds.of(standings)
-        figures = (f"{np.mean(each):.1f} ± {np.std(each):.1f}" for each in (found.baseline, naive_bayes, found.model))
+        figures = map(mean_and_spread, (found.baseline, naive_bayes, found.model))
         print(
             f"| {Path(path).stem} | {len(read):,} | {np.mean(found.majority):.1f} | {' | '.join(figures)} | "
             f"{np.mean(seconds):.0f} | {planned.reason} |",

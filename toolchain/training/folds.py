@@ -40,10 +40,16 @@ def train_and_test(
     settings: Settings,
     parts: tuple[Reviews, Reviews],
     progress: Progress = lambda batches, title: batches,
+    on_warning: Callable[[str], None] = lambda warning: None,
 ) -> Standing:
-    """Train by `plan` and `settings` on the first part, test on the second, and keep no snapshot."""
+    """Train by `plan` and `settings` on the first part, test on the second, and keep no snapshot.
+
+    `on_warning` hears what there is to say against these two parts.
+    """
     words = plan.start.vocabulary if plan.start else ()
     corpus = load_corpus(source, plan.recipe, settings.seed, parts, words)
+    for warning in corpus.warnings:
+        on_warning(warning)
     with TemporaryDirectory() as folder:
         metrics = fit(corpus, plan.recipe, settings, Path(folder), progress=progress, start=plan.start)
     return Standing.from_json(metrics["standing"])
