@@ -7,6 +7,11 @@ An entry is a folder named by everything that its numbers depend on: the model's
 the processor. It is written beside and renamed, so that it is whole or absent whoever else writes it at that time, and
 read only where its files have the SHA-256 that it says and nobody else could have put them there. Where anything of it
 is missing, damaged or not allowed, the session is opened as if there were no cache. Answers are the same to the bit.
+
+A graph that was written is opened once before it is kept, because not every ONNX Runtime can: up to 1.22 none writes a
+graph that holds strings, and 1.23 to 1.29 write the constants of a loop twice and do not load that
+(https://github.com/microsoft/onnxruntime/pull/32474). What is kept then is an empty entry, so that it is not tried anew
+each time.
 """
 
 import hashlib
@@ -19,11 +24,12 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from export.errors import ExportError
 from export.sessions import RuntimeUnavailable, open_session, runtime_version
 
 if TYPE_CHECKING:
@@ -38,6 +44,7 @@ KEPT = 4
 _FORMAT = 1
 _GRAPH, _TABLES, _DIGESTS = "model.onnx", "tables.bin", "entry.json"
 _UNFINISHED = ".writing-"
+_TRIED_AGAIN = 7 * 86400.0  # seconds that an empty entry holds: the disk may have been full
 _LEFT_BEHIND = 3600.0  # seconds after which an unfinished entry is nobody's
 _CPU_DESCRIPTION = 4096  # bytes of /proc/cpuinfo, of its first processor
 _MAX_DIGESTS_BYTES = 1 << 12
@@ -69,12 +76,16 @@ def open_mapped(digests: Sequence[str], threads: int) -> "onnxruntime.InferenceS
     return session
 
 
-def open_and_keep(model: Path, digests: Sequence[str], threads: int) -> "onnxruntime.InferenceSession":
+def open_and_keep(
+    model: Path, digests: Sequence[str], threads: int, check: Callable[["onnxruntime.InferenceSession"], object]
+) -> "onnxruntime.InferenceSession":
     """A session on `cpu` of `model`, which has these `digests`, that leaves its folded graph for the next one.
 
+    `check` raises an `ExportError` where a session of the graph is not to be kept; what is returned is unchecked.
     Raises `RuntimeUnavailable` as `open_session` does.
     """
-    if (entry := _entry(digests)) is None:
+    entry = _entry(digests)
+    if entry is None or _is_refusal(entry):
         return open_session(model, "cpu", threads)
     try:
         entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -84,12 +95,14 @@ def open_and_keep(model: Path, digests: Sequence[str], threads: int) -> "onnxrun
     except OSError:
         return open_session(model, "cpu", threads)
     try:
-        session = open_session(model, "cpu", threads, keep=(room / _GRAPH, _TABLES))
+        try:
+            session = open_session(model, "cpu", threads, keep=(room / _GRAPH, _TABLES))
+            opens = _finish(room, threads, check)
+        except RuntimeUnavailable:
+            session, opens = open_session(model, "cpu", threads), False
         with suppress(OSError):
-            _publish(room, entry)
+            _publish(room, entry, [_GRAPH, _TABLES, _DIGESTS] if opens else [])
         return session
-    except RuntimeUnavailable:  # no room on the disk, perhaps
-        return open_session(model, "cpu", threads)
     finally:
         shutil.rmtree(room, ignore_errors=True)
 
@@ -114,19 +127,40 @@ def _processor() -> str:
     return "\n".join([platform.machine(), *(told or [platform.processor()])])
 
 
-def _publish(room: Path, entry: Path) -> None:
-    """Make the finished files in `room` the `entry`, in place of a damaged one, and drop entries that are too many."""
-    digests = {name: _digest(room / name) for name in (_GRAPH, _TABLES)}
-    (room / _DIGESTS).write_text(json.dumps(digests), encoding="utf-8")
+def _finish(room: Path, threads: int, check: Callable[["onnxruntime.InferenceSession"], object]) -> bool:
+    """Whether the graph in `room` can be opened and passes the `check`. Its digests are beside it then."""
+    try:
+        check(open_session(room / _GRAPH, "cpu", threads, optimized=True))
+        digests = {name: _digest(room / name) for name in (_GRAPH, _TABLES)}
+        (room / _DIGESTS).write_text(json.dumps(digests), encoding="utf-8")
+    except (ExportError, OSError, ValueError):
+        return False
+    return True
+
+
+def _publish(room: Path, entry: Path, files: Sequence[str]) -> None:
+    """Make the `files` in `room` the `entry`, in place of a damaged one, and drop entries that are too many."""
+    whole = room / "whole"
+    whole.mkdir(mode=0o700)
+    for name in files:
+        (room / name).rename(whole / name)
     if entry.exists():
         entry.rename(room / "replaced")
-    room.rename(entry)
+    whole.rename(entry)
     newest_first = sorted(entry.parent.iterdir(), key=lambda path: -path.stat().st_mtime)
     unfinished = [path for path in newest_first if path.name.startswith(_UNFINISHED)]
-    finished = [path for path in newest_first if path not in unfinished]
+    finished = [path for path in newest_first if path not in unfinished and not _is_refusal(path)]
     left_behind = [path for path in unfinished if time.time() - path.stat().st_mtime > _LEFT_BEHIND]
     for path in (*left_behind, *finished[KEPT:]):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_refusal(entry: Path) -> bool:
+    """Whether it is an empty entry that still holds: this ONNX Runtime does not keep the graph of the model."""
+    try:
+        return not any(entry.iterdir()) and time.time() - entry.stat().st_mtime < _TRIED_AGAIN
+    except OSError:
+        return False
 
 
 def _is_whole(entry: Path) -> bool:

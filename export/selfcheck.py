@@ -7,6 +7,7 @@ So a few of the bundle's vectors are run twice, in a batch, and the empty text t
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,12 +53,13 @@ def open_for_scoring(
         _check(session, bundle, name, tolerance, provider)
         return session
     digests = [each["sha256"] for each in files]
+    check = partial(_check, bundle=bundle, name=name, tolerance=tolerance)
     if mapped := folded.open_mapped(digests, threads):
         with suppress(WrongAnswers):
-            _check(mapped, bundle, name, tolerance)
+            check(mapped)
             return mapped
-    session = folded.open_and_keep(model, digests, threads)
-    _check(session, bundle, name, tolerance)
+    session = folded.open_and_keep(model, digests, threads, check)
+    check(session)
     return session
 
 

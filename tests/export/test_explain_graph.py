@@ -77,7 +77,7 @@ def test_a_folded_graph_that_is_kept_needs_the_other_file_no_more(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / HOLDER).write_bytes(held)
     (tmp_path / "shared.onnx").write_bytes(with_tables_of(whole, HOLDER, held))
-    first = bits(folded.open_and_keep(tmp_path / "shared.onnx", ["0" * 64], threads=1))
+    first = bits(folded.open_and_keep(tmp_path / "shared.onnx", ["0" * 64], threads=1, check=bits))
     (tmp_path / HOLDER).unlink()
     mapped = folded.open_mapped(["0" * 64], threads=1)
     assert mapped is not None

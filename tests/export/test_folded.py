@@ -1,10 +1,12 @@
-"""A folded graph that is kept gives the same bits, and one that is damaged or not ours is not used."""
+"""A kept graph gives the same bits, one that is damaged or not ours is not used, and none is written in vain."""
 
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from export import folded
 from export.bundle import open_bundle
 from export.selfcheck import open_for_scoring
-from export.sessions import run_text
+from export.sessions import PROBE, RuntimeUnavailable, open_session, run_text
 from toolchain.scoring.default import BOX
 
 TEXTS = ["a fine film", "dull", "", "not a word of it is true, and it is too long by an hour"] * 5
@@ -89,8 +91,63 @@ def test_a_damaged_entry_is_not_used_and_is_written_anew(bundle: Path, cache: Pa
         path.write_bytes(content[: len(content) // 2] if damage == "cut" else content)
     assert not is_mapped(bundle)
     assert answers(bundle).tobytes() == right.tobytes()
-    only_entry(cache)
+    assert {path.name for path in only_entry(cache).rglob("*")} == {"tables.bin", "model.onnx", "entry.json"}
     assert is_mapped(bundle)
+
+
+class Runtime:
+    """One that does not write a graph, or does not read what it has written, or answers wrongly then."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+        self.fails = fails
+        self.opened: list[str] = []
+        monkeypatch.setattr(folded, "open_session", self.open)
+
+    def open(self, model: Path, *others: Any, **options: Any) -> Any:
+        (does,) = {"keep", "optimized"} & options.keys() or {"plain"}
+        self.opened.append(does)
+        if (does, self.fails) in (("keep", "to write"), ("optimized", "to read")):
+            raise RuntimeUnavailable(f"it fails {self.fails}")
+        wrong = (does, self.fails) == ("optimized", "to answer")
+        return open_session(PROBE if wrong else model, *others, **options)
+
+
+@pytest.mark.parametrize("fails", ["to write", "to read", "to answer"])
+def test_where_the_runtime_cannot_keep_a_graph_it_is_tried_once_and_nothing_stays(
+    bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    runtime = Runtime(monkeypatch, fails)
+    first = answers(bundle)
+    assert list(only_entry(cache).iterdir()) == []
+    for _ in range(2):
+        runtime.opened.clear()
+        assert answers(bundle).tobytes() == first.tobytes()
+        assert runtime.opened == ["plain"]
+    assert list(only_entry(cache).iterdir()) == []
+
+
+def test_what_could_not_be_kept_is_tried_again_after_a_week(
+    bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = Runtime(monkeypatch, fails="to write")
+    answers(bundle)
+    runtime.fails = ""
+    almost, over = time.time() - 6 * 86400, time.time() - 8 * 86400
+    os.utime(only_entry(cache), (almost, almost))
+    answers(bundle)
+    assert not is_mapped(bundle)
+    os.utime(only_entry(cache), (over, over))
+    answers(bundle)
+    assert is_mapped(bundle)
+
+
+def test_an_entry_that_cannot_be_read_any_more_makes_room_for_an_empty_one(
+    bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = answers(bundle)
+    Runtime(monkeypatch, fails="to read")
+    assert answers(bundle).tobytes() == right.tobytes()
+    assert list(only_entry(cache).iterdir()) == []
 
 
 def test_an_entry_that_answers_for_another_model_is_not_used(bundle: Path, cache: Path) -> None:
@@ -144,12 +201,14 @@ def test_the_entries_that_were_used_last_stay(bundle: Path, cache: Path, monkeyp
     monkeypatch.setattr(folded, "KEPT", 2)
     for name, last_used in (("first", 1), ("second", 2), (".writing-long-ago", 3), ("third", 4)):
         (cache / name).mkdir(parents=True, mode=0o700)
+        (cache / name / "entry.json").touch()
         os.utime(cache / name, (last_used, last_used))
+    (cache / "empty").mkdir()
     cache.chmod(0o700)
     answers(bundle)
     kept = {path.name for path in cache.iterdir()}
-    assert len(kept) == 2
-    assert "third" in kept
+    assert len(kept) == 3
+    assert {"third", "empty"} < kept
     assert is_mapped(bundle)
 
 

@@ -2,6 +2,8 @@
 
 `make test-runtimes` runs it. A session answers all vectors in batches, all again, and each alone; once with the options
 that a session has by itself, once with memory patterns off. The runtimes are kept in build/runtimes.
+
+Below it is which versions keep a folded graph of the model in the box, and that none writes at every opening.
 """
 
 import json
@@ -30,6 +32,7 @@ NUMPY_2 = (1, 19, 0)
 MODELS = {"gru": 1, "gru of two layers": 2, "rnn-cell": 1}
 TEXT_FORMS = ("onnx", "onnx-cpu", "onnx-int8", "onnx-explain")
 FOLDED = ("onnx-cpu", "onnx-int8", "onnx-explain")
+OPENED = ("onnx-cpu", "onnx-explain")
 LONGEST = 2_000  # characters: each further step costs every version its time
 
 
@@ -48,6 +51,12 @@ def main() -> int:
             print("".join(f"{cells[form] or 'right':15}" for form in TEXT_FORMS), flush=True)
             promised = [form for form in TEXT_FORMS if not (patterns and form in FOLDED and _unsafe(version))]
             failures += [f"{runtime} {version}: {form}, {cells[form]}" for form in promised if cells[form]]
+    print(f"\n{'kept in the cache':39}" + "".join(f"{form:15}" for form in OPENED))
+    for version in PYTHON:
+        left = openings(installed("python", version))
+        print(f"{'python ' + version:39}" + "".join(f"{said:15}" for said in left), flush=True)
+        promised_here = ("kept",) if version == PYTHON[-1] else ("kept", "not kept")
+        failures += [f"python {version}: {said}" for said in left if said not in promised_here]
     print("\n".join(failures) or "every promised answer is right")
     return 1 if failures else 0
 
@@ -131,6 +140,14 @@ def answers(runtime: str, place: Path, patterns: bool, folders: Sequence[Path]) 
             failed[asked[ended][1]] = f"fails ({done.returncode})"
         asked = asked[ended + 1 :] if done.returncode else []
     return {form: failed[form] or (f"{wrong[form]} wrong" if wrong[form] else "") for form in TEXT_FORMS}
+
+
+def openings(place: Path) -> list[str]:
+    """What a version leaves in the user's cache of each form of the model in the box."""
+    command = [sys.executable, "-m", "tests.runtimes.openings", str(BOX), *(FORMS[form].file for form in OPENED)]
+    environment = {**os.environ, "PYTHONPATH": f"{place}{os.pathsep}{ROOT}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return [*done.stdout.splitlines(), *([f"fails ({done.returncode})"] if done.returncode else [])]
 
 
 if __name__ == "__main__":
