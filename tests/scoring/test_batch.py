@@ -154,6 +154,16 @@ def test_an_output_folder_keeps_the_folders_of_the_inputs(
         assert found == outputs
 
 
+@pytest.mark.parametrize("out", ["out.csv", "a/out.JSONL", "out.csv.gz", "out.gz", "out.parquet"])
+def test_several_inputs_do_not_go_to_a_file(out: str, tmp_path: Path) -> None:
+    """A folder of that name was made before. Where there is one already, or the slash says so, it is meant."""
+    with pytest.raises(UsageError, match=rf"--out {out}: the name of a file, and .* --out scored/"):
+        output_paths(["r.csv"], out, many=True)
+    assert output_paths(["r.csv"], f"{out}/", many=True) == [f"{out}/r.scored.csv"]
+    (tmp_path / out).mkdir(parents=True)
+    assert output_paths(["r.csv"], f"{tmp_path}/{out}", many=True) == [f"{tmp_path}/{out}/r.scored.csv"]
+
+
 def test_the_command_keeps_the_folders(run: Run, tmp_path: Path) -> None:
     for name in ("d1", "d2"):
         (tmp_path / name).mkdir()

@@ -82,7 +82,19 @@ def metrics_of(accuracy: float, temperature: float = 1.0, recipe: str = "auto") 
     answers = np.where(np.arange(100) < accuracy, truth, 1 - truth)
     standing = found.beside(answers, truth, ("neg", "pos")).to_json()
     calibration = {"temperature": temperature}
-    return {"standing": standing, "calibration": calibration, "recipe": recipe, "unlabelled": 0}
+    return {
+        "standing": standing,
+        "calibration": calibration,
+        "recipe": recipe,
+        "unlabelled": 0,
+        "data": "a.csv",
+        "training_digest": "1",
+    }
+
+
+def before(data: str, digest: str | None) -> dict[str, str | None]:
+    """What is known of a start or a teacher."""
+    return {"data": data, "training_digest": digest}
 
 
 @pytest.mark.parametrize(
@@ -98,6 +110,16 @@ def metrics_of(accuracy: float, temperature: float = 1.0, recipe: str = "auto") 
         (metrics_of(90, 0.2), [0.5, 0.4, 0.45], ["hardly sure"]),
         (metrics_of(90, 3.5), [0.5, 0.4, 0.45], ["far too sure"]),
         (metrics_of(50, 3.5), [0.5, 0.4, 0.45], ["always answering", "far too sure"]),
+        (metrics_of(90) | {"start": before("a.csv", "1")}, [0.5, 0.4, 0.45], []),
+        (metrics_of(90) | {"start": before("a.csv", None)}, [0.5, 0.4, 0.45], []),
+        (metrics_of(90) | {"start": before("b.csv", "2")}, [0.5, 0.4, 0.45], []),
+        (metrics_of(90) | {"start": before("a.csv", "2")}, [0.5, 0.4, 0.45], ["start from was trained on a.csv too"]),
+        (metrics_of(90) | {"start": before("a.csv", "1"), "folds": {}}, [0.5, 0.4, 0.45], ["of every fold"]),
+        (
+            metrics_of(90) | {"teachers": [before("a.csv", "2")] * 2},
+            [0.5, 0.4, 0.45],
+            ["a teacher was trained on a.csv"],
+        ),
     ],
 )
 def test_what_speaks_against_a_training(metrics: dict[str, object], losses: list[float], said: list[str]) -> None:

@@ -64,6 +64,7 @@ def test_a_word_that_the_reviews_do_not_hold_stays_as_it_is(start: Snapshot, tmp
         "identity": start.identity,
         "recipe": "auto",
         "data": "films",
+        "training_digest": None,
         "reviews": None,
     }
     trained = load_snapshot(tmp_path / "snapshot").state["embed.weight"]

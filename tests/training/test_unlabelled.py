@@ -262,9 +262,20 @@ def test_a_student_learns_and_says_who_taught_it(corpus: Corpus, teacher: Snapsh
     assert metrics["reviews"]["train"] == len(corpus.train)
     assert metrics["reviews"]["taught"] == metrics["unlabelled"] == 120
     about = {"identity": teacher.identity, "recipe": "auto", "data": "reviews.csv", "reviews": len(corpus.train)}
+    about["training_digest"] = metrics["training_digest"]
+    assert not any("too, but not on this training part" in warning for warning in metrics["warnings"])
     assert metrics["teachers"] == [about, about]
     assert load_snapshot(tmp_path).training == metrics
     assert metrics["test_accuracy"] > 90.0
+
+
+def test_a_teacher_of_another_split_of_the_same_reviews_is_said(data: Path, teacher: Snapshot, tmp_path: Path) -> None:
+    """Nine of ten of the reviews that the student is tested on are those that the teacher was trained on."""
+    other = load_corpus(Source(str(data)), TINY, seed=1)
+    warnings = fit(other, TINY, settings(2), tmp_path, teachers=[teacher, teacher])["warnings"]
+    (warning,) = [line for line in warnings if line.startswith("a teacher was trained on reviews.csv too, but not on")]
+    assert "--seed" in warning
+    assert "--test-data" in warning
 
 
 def test_the_linear_part_teaches_only_where_no_teacher_has_one(

@@ -60,9 +60,17 @@ def output_path(source: str, out: str | None, many: bool) -> str:
 
 def output_paths(sources: Sequence[str], out: str | None, many: bool) -> list[str]:
     """`output_path` for every source. A folder `out` has the folders that the sources lie in, below the one that they
-    share: `d1/r.csv` and `d2/r.csv` go to `out/d1/r.scored.csv` and `out/d2/r.scored.csv`."""
+    share: `d1/r.csv` and `d2/r.csv` go to `out/d1/r.scored.csv` and `out/d2/r.scored.csv`.
+
+    Raises `UsageError` where `out` has the name of a file, and several inputs need a folder."""
     if out is None or out in _STANDARD_OUTPUT or not many:
         return [output_path(source, out, many) for source in sources]
+    named = Kind.of(out)
+    if (named.ending.lower() in READ or named.packing) and not (out.endswith("/") or is_folder(out)):
+        raise UsageError(
+            f"--out {out}: the name of a file, and a folder, a pattern or several files were named to score; name a "
+            "folder for what comes of them: --out scored/"
+        )
     folders = [_folders(source) for source in sources]
     levels = zip(*(parts for parts in folders if parts is not None), strict=False)
     shared = sum(1 for _ in itertools.takewhile(lambda level: len(set(level)) == 1, levels))

@@ -35,7 +35,29 @@ def findings(metrics: Mapping[str, Any], validation_losses: Mapping[int, float],
             f"the model was far too sure of its mistakes before it was calibrated (temperature {temperature:.2f}): it "
             "knows its training reviews by heart; stop it earlier, --patience 1, or collect more reviews"
         )
-    return warnings
+    return warnings + _seen_before(metrics)
+
+
+def _seen_before(metrics: Mapping[str, Any]) -> list[str]:
+    """What a start or a teacher knows of the reviews that this model is judged by, if their data have one name."""
+    started = [("the model to start from", metrics["start"])] if "start" in metrics else []
+    taught = [("a teacher", teacher) for teacher in metrics.get("teachers", ())]
+    warnings = []
+    for who, model in started + taught:
+        if model["data"] != metrics["data"] or not model["training_digest"]:
+            continue
+        if model["training_digest"] != metrics["training_digest"]:
+            warnings.append(
+                f"{who} was trained on {metrics['data']} too, but not on this training part of it: it may know "
+                "validation and test reviews by heart, whose figures then flatter; train both with the same --seed, or "
+                "test on reviews that neither has seen: --test-data FILE"
+            )
+        elif "folds" in metrics and who != "a teacher":
+            warnings.append(
+                f"{who} was trained on reviews of every fold: the figures of the folds flatter; leave --folds out, or "
+                "start from another: --start box"
+            )
+    return list(dict.fromkeys(warnings))
 
 
 def is_falling(losses: Sequence[float]) -> bool:

@@ -212,7 +212,8 @@ def fit(
     train_batches, validation_batches, test_batches = iterators(corpus, settings.batch_size, settings.seed)
     weights = _class_weights(corpus, device) if settings.class_weights == "balanced" else None
     criterion = nn.CrossEntropyLoss(weights, label_smoothing=0.0 if teachers else recipe.label_smoothing)
-    about = _about(corpus, recipe, settings, model, str(precision).removeprefix("torch."))
+    about = _about(labelled, recipe, settings, model, str(precision).removeprefix("torch."))
+    about["reviews"] = _sizes(corpus)
     if teachers:
         about["teachers"] = [{"identity": teacher.identity, **origin(teacher)} for teacher in teachers]
     if start:
@@ -377,7 +378,6 @@ def _about(corpus: Corpus, recipe: Recipe, settings: Settings, model: nn.Module,
         "settings": asdict(settings),
         "precision": precision,
         "data": corpus.name,
-        "reviews": _sizes(corpus),
         "unlabelled": len(corpus.unlabelled),
         "training_digest": training_digest(corpus),
         "vocabulary": len(corpus.vocabulary),

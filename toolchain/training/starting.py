@@ -34,9 +34,9 @@ def check_start(specification: Specification) -> None:
 
 
 def origin(start: Snapshot) -> dict[str, Any]:
-    """What a snapshot says of a start: its recipe, its data and how many reviews they were, as far as that is known."""
-    reviews = start.training.get("reviews", {}).get("train")
-    return {"recipe": start.training.get("recipe"), "data": start.training.get("data"), "reviews": reviews}
+    """What a snapshot says of a start, as far as it is known: its recipe, its data, how many reviews, their digest."""
+    known = {name: start.training.get(name) for name in ("recipe", "data", "training_digest")}
+    return {**known, "reviews": start.training.get("reviews", {}).get("train")}
 
 
 def answers_alike(labels: Sequence[str], start: Snapshot) -> bool:
