@@ -17,7 +17,7 @@ from toolchain.models.snapshot import load_snapshot
 from toolchain.release.release import export_snapshot
 from toolchain.training.linear_start import fit_linear
 from toolchain.training.loops import fit
-from toolchain.training.mixing import DOUBT, HEAVIEST, begin_linear, best_weights, end_linear
+from toolchain.training.mixing import DOUBT, HEAVIEST, Weights, begin_linear, best_weights, end_linear
 
 RECIPE = replace(tiny.TINY, bag=256, patience=None)
 
@@ -84,6 +84,18 @@ def test_the_linear_part_alone_is_epoch_0_and_the_checkpoint_is_never_worse(tmp_
     right = sum(int(row.argmax()) == example.label for row, example in zip(answers, corpus.test, strict=True))
     assert 100 * right / len(corpus.test) == pytest.approx(metrics["test_accuracy"])
     export_snapshot(snapshot, tmp_path / "bundle", ["onnx"])  # raises where a form says something else
+
+
+def test_a_linear_part_without_weight_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = load_corpus(Source(str(tiny.write_reviews(tmp_path / "a.csv", 200))), RECIPE, 0)
+    monkeypatch.setattr("toolchain.training.mixing.best_weights", lambda gru, linear, labels: Weights(1.0, 0.0))
+    metrics = fit(corpus, RECIPE, tiny.settings(epochs=3), tmp_path / "out")
+    snapshot = load_snapshot(tmp_path / "out")
+    assert snapshot.specification.bag == 0
+    assert metrics["parameters"] == sum(weight.numel() for weight in snapshot.state.values())
+    answers = snapshot.answer_tokens()([example.text for example in corpus.test])
+    right = sum(int(row.argmax()) == example.label for row, example in zip(answers, corpus.test, strict=True))
+    assert 100 * right / len(corpus.test) == pytest.approx(metrics["test_accuracy"])
 
 
 def test_in_the_end_the_linear_part_is_fitted_to_the_validation_part_as_well(tmp_path: Path) -> None:

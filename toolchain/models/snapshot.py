@@ -53,7 +53,8 @@ class Snapshot:
     def without_bag(self) -> "Snapshot":
         """The same model without the bag of words beside its recurrence; itself where it has none."""
         state = {name: tensor for name, tensor in self.state.items() if not name.startswith("bag.")}
-        return replace(self, specification=replace(self.specification, bag=0), state=state)
+        training = {**self.training, "parameters": sum(tensor.numel() for tensor in state.values())}
+        return replace(self, specification=replace(self.specification, bag=0), state=state, training=training)
 
     def build(self) -> Model | ImportedClassifier:
         """The PyTorch model, in evaluation mode on the CPU."""

@@ -330,15 +330,15 @@ def _finish(
     progress: Progress,
 ) -> Snapshot:
     """The checkpoint with its temperature in its last layer, its `linear` part fitted to all that is not the test part,
-    how good it is, and what its validation texts are like."""
+    or left out where it has no weight, how good it is, and what its validation texts are like."""
     model.load_state_dict(dict(checkpoint.state))
     validation = predict(model, progress(validation_batches, "calibration"))
     calibration = _calibrate(model, validation)
     answers = softmax(validation[0] / np.float32(calibration["temperature"]))
     texts = [example.text for example in corpus.validation]
     reference = text_reference("validation", texts, checkpoint.vocabulary, answers)
-    if linear:
-        share = checkpoint.training["weights"]["linear"] / calibration["temperature"]
+    share = checkpoint.training["weights"]["linear"] / calibration["temperature"] if linear else 0.0
+    if linear and share:
         end_linear(model, linear, share, corpus, recipe.max_tokens, settings.seed)
     began = time.perf_counter()
     logits, labels = predict(model, progress(test_batches, "test"))
@@ -352,7 +352,8 @@ def _finish(
     training["reference"] = reference.to_json()
     standing = baselines.beside(logits.argmax(1), labels, checkpoint.specification.labels)
     training["standing"] = standing.to_json()
-    return replace(checkpoint, state=model.state_dict(), training=training)
+    finished = replace(checkpoint, state=model.state_dict(), training=training)
+    return finished if share else finished.without_bag()
 
 
 def _write_history(history: list[Epoch], path: Path) -> None:
