@@ -35,7 +35,7 @@ from export.sessions import RuntimeUnavailable, open_session, runtime_version
 if TYPE_CHECKING:
     import onnxruntime
 
-WORTH_KEEPING = 4 << 20
+WORTH_KEEPING = 2 << 20
 """Bytes of a model's file and of those that it reads; a smaller one is folded sooner than an entry is checked."""
 
 KEPT = 4
