@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from export.text import encode, lookup_table
 from tests import tiny
-from toolchain.corpus.corpus import load_corpus
+from toolchain.corpus.corpus import Corpus, load_corpus
 from toolchain.corpus.reviews import Source
 from toolchain.models.classifiers import build_model
-from toolchain.models.snapshot import load_snapshot
+from toolchain.models.snapshot import Snapshot, load_snapshot
 from toolchain.release.release import export_snapshot
 from toolchain.training.linear_start import fit_linear
 from toolchain.training.loops import fit
@@ -68,6 +68,13 @@ def test_a_part_that_knows_nothing_gets_no_weight_and_one_without_a_mistake_no_e
     assert weights.linear == pytest.approx(HEAVIEST)
 
 
+def accuracy_of(snapshot: Snapshot, corpus: Corpus) -> float:
+    """In percent, on the test part."""
+    answers = snapshot.answer_tokens()([example.text for example in corpus.test])
+    right: int = sum(int(row.argmax()) == example.label for row, example in zip(answers, corpus.test, strict=True))
+    return 100 * right / len(answers)
+
+
 def test_the_linear_part_alone_is_epoch_0_and_the_checkpoint_is_never_worse(tmp_path: Path) -> None:
     corpus = load_corpus(Source(str(tiny.write_reviews(tmp_path / "a.csv", 300, wrong=range(0, 300, 7)))), RECIPE, 0)
     losses: list[float] = []
@@ -80,9 +87,7 @@ def test_the_linear_part_alone_is_epoch_0_and_the_checkpoint_is_never_worse(tmp_
     assert metrics["validation_accuracy"] > 70
     snapshot = load_snapshot(tmp_path / "out")
     assert snapshot.specification.bag == 256
-    answers = snapshot.answer_tokens()([example.text for example in corpus.test])
-    right = sum(int(row.argmax()) == example.label for row, example in zip(answers, corpus.test, strict=True))
-    assert 100 * right / len(corpus.test) == pytest.approx(metrics["test_accuracy"])
+    assert accuracy_of(snapshot, corpus) == pytest.approx(metrics["test_accuracy"])
     export_snapshot(snapshot, tmp_path / "bundle", ["onnx"])  # raises where a form says something else
 
 
@@ -93,9 +98,7 @@ def test_a_linear_part_without_weight_is_left_out(tmp_path: Path, monkeypatch: p
     snapshot = load_snapshot(tmp_path / "out")
     assert snapshot.specification.bag == 0
     assert metrics["parameters"] == sum(weight.numel() for weight in snapshot.state.values())
-    answers = snapshot.answer_tokens()([example.text for example in corpus.test])
-    right = sum(int(row.argmax()) == example.label for row, example in zip(answers, corpus.test, strict=True))
-    assert 100 * right / len(corpus.test) == pytest.approx(metrics["test_accuracy"])
+    assert accuracy_of(snapshot, corpus) == pytest.approx(metrics["test_accuracy"])
 
 
 def test_in_the_end_the_linear_part_is_fitted_to_the_validation_part_as_well(tmp_path: Path) -> None:

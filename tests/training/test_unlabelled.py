@@ -155,6 +155,17 @@ def no_progress(passes: Any, title: str) -> Any:
     return passes
 
 
+class Titles:
+    """A progress that remembers the titles of all passes."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def __call__(self, passes: Any, title: str) -> Any:
+        self.seen.append(title)
+        return passes
+
+
 def certain(label: int) -> Answer:
     """A teacher that says the same of every text, with a probability of 0.9."""
     logits = np.log(np.array([0.1, 0.9], np.float32))
@@ -246,14 +257,9 @@ def test_a_smaller_student_starts_as_what_is_left_of_its_teacher(
 
 
 def test_a_larger_student_starts_from_word_vectors(corpus: Corpus, teacher: Snapshot, tmp_path: Path) -> None:
-    titles = []
-
-    def progress(passes: Any, title: str) -> Any:
-        titles.append(title)
-        return passes
-
+    progress = Titles()
     fit(corpus, replace(TINY, hidden=9), settings(1), tmp_path, progress=progress, teachers=[teacher])
-    assert "word vectors, pass 1 of 5" in titles
+    assert "word vectors, pass 1 of 5" in progress.seen
 
 
 def test_a_student_learns_and_says_who_taught_it(corpus: Corpus, teacher: Snapshot, tmp_path: Path) -> None:
@@ -281,18 +287,13 @@ def test_a_teacher_of_another_split_of_the_same_reviews_is_said(data: Path, teac
 def test_the_linear_part_teaches_only_where_no_teacher_has_one(
     corpus: Corpus, teacher: Snapshot, tmp_path: Path
 ) -> None:
-    titles: list[str] = []
-
-    def progress(passes: Any, title: str) -> Any:
-        titles.append(title)
-        return passes
-
+    progress = Titles()
     with_bag = replace(TINY, hidden=6, bag=64)
     fit(corpus, with_bag, settings(1), tmp_path, progress=progress, teachers=[teacher])
-    assert "teacher 2 of 2" in titles
-    titles.clear()
+    assert "teacher 2 of 2" in progress.seen
+    progress.seen.clear()
     fit(corpus, with_bag, settings(1), tmp_path / "next", progress=progress, teachers=[load_snapshot(tmp_path)])
-    assert "teacher 1 of 1" in titles
+    assert "teacher 1 of 1" in progress.seen
 
 
 def test_a_killed_student_goes_on_to_the_same_weights(corpus: Corpus, teacher: Snapshot, tmp_path: Path) -> None:

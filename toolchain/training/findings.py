@@ -52,7 +52,7 @@ def _seen_before(metrics: Mapping[str, Any]) -> list[str]:
                 "validation and test reviews by heart, whose figures then flatter; train both with the same --seed, or "
                 "test on reviews that neither has seen: --test-data FILE"
             )
-        elif "folds" in metrics and who != "a teacher":
+        elif "folds" in metrics and model is metrics.get("start"):  # no teacher teaches in a fold
             warnings.append(
                 f"{who} was trained on reviews of every fold: the figures of the folds flatter; leave --folds out, or "
                 "start from another: --start box"
