@@ -16,7 +16,7 @@ from export import folded
 from export.bundle import VECTORS, Bundle
 from export.errors import ExportError
 from export.forms import FORMS, QUANTIZED_TOLERANCE
-from export.sessions import open_session, run_text, runtime_version
+from export.sessions import open_session, reason, run_text, runtime_version
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -25,6 +25,8 @@ _TEXTS = 8
 _LONGEST = 400  # bytes of a line of vectors.jsonl: the check takes milliseconds
 _SHOWN = 160  # characters of what ONNX Runtime says
 _EXACT = ("cpu", "cuda")
+_SAME_DIGITS = {"device_id"}
+"""Options of a provider that do not change how it computes."""
 
 
 class WrongAnswers(ExportError):
@@ -45,7 +47,7 @@ def open_for_scoring(
     read = [name, *([form.tables_in] if form.tables_in in bundle.files else [])]
     for other in read[1:]:
         bundle.file(other)
-    exact = provider in _EXACT and not options
+    exact = provider in _EXACT and set(options or {}) <= _SAME_DIGITS
     tolerance = form.tolerance if exact else max(form.tolerance, QUANTIZED_TOLERANCE)
     files = [bundle.manifest["files"][each] for each in read]
     if provider != "cpu" or options or sum(each["bytes"] for each in files) < folded.WORTH_KEEPING:
@@ -73,8 +75,8 @@ def _check(
         try:
             (answers,) = run_text(session, ["probabilities"], texts)
         except Exception as error:  # ONNX Runtime raises a dozen classes without a common base
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:_SHOWN]
-            raise WrongAnswers(_refusal(bundle, name, provider, f"fails on {texts[0]!r} ({reason})")) from error
+            said = f"fails on {texts[0]!r} ({reason(error)[:_SHOWN]})"
+            raise WrongAnswers(_refusal(bundle, name, provider, said)) from error
         if not batch:
             continue
         off = np.abs(answers - np.array([row["probabilities"] for row in batch])).max(axis=1)

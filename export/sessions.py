@@ -1,11 +1,13 @@
 """ONNX Runtime sessions on the provider that was asked for, or an error; never a silent fall back to the CPU."""
 
+import io
 import os
 import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,12 @@ INSTALL_CUDA = "for an NVIDIA GPU: pip uninstall onnxruntime, then pip install '
 """The two builds of ONNX Runtime are one module: side by side they overwrite each other."""
 
 _TF32_OFF = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+
+_FATAL, _WARNING = 4, 2
+"""Severities of ONNX Runtime's log; it begins with warnings."""
+
+_SIGNATURE = re.compile(r"/\S+:\d+ .*[)\]] (?=[A-Z])")
+"""The place in the source and the signature in C++ that stand before what was wrong. ` ; ` begins the rest."""
 
 _MEMORY_PATTERN_RIGHT = (1, 19, 2)
 """With memory patterns ONNX Runtime 1.14 to 1.18 answer wrongly from the second batch of a size on, in graphs with a
@@ -97,7 +105,7 @@ def open_session(
     CUDA unless they turn it on. `keep` is a file for the graph that ONNX Runtime has made of the model, and the name of
     another one beside it for its tables; a model that is such a graph is `optimized` already. Raises
     `RuntimeUnavailable` where the provider is not installed or does not take the session: ONNX Runtime itself only logs
-    a line and uses the CPU.
+    a line and uses the CPU. So it does when the provider fails in a run, which raises here what ONNX Runtime raises.
     """
     ort = _onnxruntime()
     names = _full_names(ort)
@@ -106,7 +114,7 @@ def open_session(
     full_name = names[provider]
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = threads
-    settings.log_severity_level = 4  # what goes wrong is raised below
+    settings.log_severity_level = _FATAL  # what goes wrong is raised below
     settings.enable_mem_pattern = _release(ort.__version__) >= _MEMORY_PATTERN_RIGHT
     if keep:
         settings.optimized_model_filepath = str(keep[0])
@@ -120,9 +128,10 @@ def open_session(
         _require_work(ort, provider, chosen[0])
     source = model if isinstance(model, bytes) else str(model)
     try:
-        session = ort.InferenceSession(source, settings, providers=chosen)
+        session = ort.InferenceSession(source, settings, providers=chosen, enable_fallback=0)
     except Exception as error:  # ONNX Runtime raises a dozen classes without a common base
-        raise RuntimeUnavailable(f"no session on the provider {provider!r}: {_first_line(error)}") from error
+        raise RuntimeUnavailable(f"no session on the provider {provider!r}: {reason(error)}") from error
+    session.disable_fallback()  # ONNX Runtime 1.18 does not know the argument
     if session.get_providers()[0] != full_name:
         raise RuntimeUnavailable(
             f"the provider {provider!r} is installed and did not work; use --provider cpu, or see: toolchain doctor"
@@ -132,16 +141,31 @@ def open_session(
 
 def _require_work(ort: Any, name: str, provider: tuple[str, Mapping[str, str]]) -> None:
     """Raise where a provider cannot run even the smallest model by itself; some take a session and run none."""
+    missing = _load_cuda(ort) if name == "cuda" else ""
     settings = ort.SessionOptions()
-    settings.log_severity_level = 4
+    settings.log_severity_level = _FATAL
     settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    ort.set_default_logger_severity(_FATAL)  # the session's does not reach the lines on libraries that are missing
     try:
-        ort.InferenceSession(PROBE, settings, providers=[provider])
+        ort.InferenceSession(PROBE, settings, providers=[provider], enable_fallback=0)
     except Exception as error:
         raise RuntimeUnavailable(
             f"the provider {name!r} is installed and cannot run a model here (drivers or libraries missing?); "
-            f"use --provider cpu, or see: toolchain doctor. ONNX Runtime says: {_first_line(error)}"
+            f"use --provider cpu, or see: toolchain doctor. ONNX Runtime says: {missing or reason(error)}"
         ) from error
+    finally:
+        ort.set_default_logger_severity(_WARNING)
+
+
+@cache
+def _load_cuda(ort: Any) -> str:
+    """Load CUDA and cuDNN from where pip puts them, and say which library is nowhere. The provider looks elsewhere."""
+    if not hasattr(ort, "preload_dlls"):  # before 1.21
+        return ""
+    with redirect_stdout(io.StringIO()) as said:
+        ort.preload_dlls()
+    missing = said.getvalue().partition("\n")[0]
+    return missing and f"{missing}; pip install 'onnxruntime-gpu[cuda,cudnn]' brings it"
 
 
 def choose_provider(model: Path | bytes, provider: str) -> str:
@@ -205,7 +229,7 @@ def _onnxruntime() -> Any:
         ) from error
     except Exception as error:  # a SystemError as well, where it was built for another numpy
         raise RuntimeUnavailable(
-            f"ONNX Runtime is installed and cannot be imported ({_first_line(error)}); before 1.19 it needs "
+            f"ONNX Runtime is installed and cannot be imported ({reason(error)}); before 1.19 it needs "
             "numpy below 2: pip install 'numpy<2', or pip install --upgrade onnxruntime"
         ) from error
     return onnxruntime
@@ -216,5 +240,7 @@ def _release(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def reason(error: Exception) -> str:
+    """What ONNX Runtime says that was wrong, in a line."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return _SIGNATURE.sub("", line).partition(" ; ")[0]

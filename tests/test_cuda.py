@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -85,3 +86,20 @@ def test_a_provider_that_does_not_take_the_session_is_an_error_and_not_the_cpu(b
     assert session.get_providers() == ["CPUExecutionProvider"]
     with pytest.raises(RuntimeUnavailable, match="'azure' is installed and cannot run a model here"):
         open_session(bundle / GENERAL, "azure")
+
+
+def test_a_batch_that_fails_on_an_accelerator_is_an_error_in_a_line(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise RuntimeError("CUDA failure 2: out of memory ; GPU=0 ; hostname=here")
+
+    with Scorer(bundle, "cpu") as scorer:
+        monkeypatch.setattr(scorer, "provider", "cuda")
+        monkeypatch.setattr("toolchain.scoring.scorer.run_text", fail)
+        with pytest.raises(RuntimeUnavailable) as refusal:
+            scorer.score(["fine", "dull"])
+    assert str(refusal.value) == (
+        "the provider 'cuda' failed on a batch of 2 texts; use --provider cpu. "
+        "ONNX Runtime says: CUDA failure 2: out of memory"
+    )

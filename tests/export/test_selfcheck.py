@@ -62,6 +62,8 @@ def test_a_provider_that_was_told_to_compute_with_fewer_digits_has_a_wider_toler
 ) -> None:
     other = with_other_vectors(bundle, tmp_path / "bundle", moved)
     assert open_for_scoring(other, "model.onnx", "cpu", options={"arena_extend_strategy": "kSameAsRequested"})
+    with pytest.raises(WrongAnswers, match="tolerance 1e-05"):  # the number of a device is no leave to be less exact
+        open_for_scoring(other, "model.onnx", "cpu", options={"device_id": "0"})
 
 
 def test_a_run_that_fails_is_refused_with_what_the_runtime_says(bundle: Path, tmp_path: Path) -> None:

@@ -4,10 +4,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
+import numpy as np
 import pytest
 
-from export.sessions import RuntimeUnavailable, choose_provider, installed_providers, open_session
+from export import sessions
+from export.sessions import PROBE, RuntimeUnavailable, choose_provider, installed_providers, open_session
 from toolchain.scoring.default import BOX
 from toolchain.scoring.scorer import CPU
 
@@ -64,3 +67,67 @@ def test_a_provider_that_answers_wrongly_is_refused_by_its_name_and_offered_to_n
     for refused in (lambda: choose_provider(BOX / CPU, "openvino"), lambda: open_session(BOX / CPU, "openvino")):
         with pytest.raises(RuntimeUnavailable, match=r"'openvino' is not used: .* wrongly.*; use --provider cpu"):
             refused()
+
+
+CUDA_FAILURE = (
+    "/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:154 std::conditional_t<THRW, void, Status> "
+    "onnxruntime::CudaCall(ERRTYPE, const char*, int) [with ERRTYPE = cudaError; bool THRW = true] "
+    "/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:146 std::conditional_t<THRW, void, Status> "
+    "onnxruntime::CudaCall(ERRTYPE, const char*, int) [with ERRTYPE = cudaError; bool THRW = true] "
+    "CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version ; GPU=-1 ; hostname=here ; "
+    "file=cuda_execution_provider.cc ; line=355 ; expr=cudaSetDevice(info_.device_id); "
+)
+
+
+def test_a_provider_that_fails_while_a_session_is_opened_is_an_error_in_a_line_and_not_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnxruntime
+
+    def fail(*_: object) -> NoReturn:
+        raise RuntimeError(CUDA_FAILURE)
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "_create_inference_session", fail)
+    with pytest.raises(RuntimeUnavailable) as refusal:
+        open_session(PROBE)
+    said = "CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version"
+    assert str(refusal.value) == f"no session on the provider 'cpu': {said}"
+    assert capsys.readouterr().out == ""  # where a command writes its data
+
+
+def test_a_provider_that_fails_in_a_run_is_an_error_and_not_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
+
+    class Failing:
+        def __getattr__(self, name: str) -> object:
+            return getattr(working, name)
+
+        def run(self, *_: object) -> NoReturn:
+            raise EPFail("CUDA failure 2: out of memory")
+
+    session = open_session(PROBE)
+    working = session._sess
+    monkeypatch.setattr(session, "_sess", Failing())
+    with pytest.raises(EPFail, match="out of memory"):
+        session.run(None, {"x": np.ones(1, np.float32)})
+
+
+def test_a_library_of_cuda_that_is_missing_is_named_and_auto_is_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import onnxruntime
+
+    said = "Failed to load libcublasLt.so.13: libcublasLt.so.13: cannot open shared object file"
+    names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print(said, "More of it", sep="\n"))
+    sessions._load_cuda.cache_clear()
+    try:
+        with pytest.raises(RuntimeUnavailable) as refusal:
+            open_session(BOX / CPU, "cuda")
+        assert choose_provider(BOX / CPU, "auto") == "cpu"
+    finally:
+        sessions._load_cuda.cache_clear()
+    assert "'cuda' is installed and cannot run a model here" in str(refusal.value)
+    assert str(refusal.value).endswith(f"says: {said}; pip install 'onnxruntime-gpu[cuda,cudnn]' brings it")
+    assert capfd.readouterr() == ("", "")

@@ -114,7 +114,7 @@ def test_a_training_goes_on_from_a_snapshot_with_other_labels(tmp_path: Path, ti
     path.write_text(path.read_text().replace(",neg,", ",bad,"))
     run = CliRunner().invoke
     options = ["--data", str(path), "--start", str(tmp_path / "begun"), "--epochs", "3", "--lr", "0.03", "--json"]
-    result = run(app, ["train", *options, "--out", str(tmp_path / "snapshot")])
+    result = run(app, ["train", *options, "--device", "cpu", "--out", str(tmp_path / "snapshot")])
     assert result.exit_code == 0, result.stderr
     assert f"recipe auto: from {tmp_path / 'begun'}"[:40] in result.stderr
     metrics = json.loads(result.stdout)

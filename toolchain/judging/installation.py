@@ -21,6 +21,9 @@ _EXTRAS = {
 _NEEDED = ("scoring",)
 """Without these nothing works. The others are for those who want them."""
 
+_BESIDE_CUDA = "tensorrt"
+"""`onnxruntime-gpu` lists it as well, and brings none of its libraries. Only who wants it misses them."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -58,7 +61,7 @@ def examine() -> list[Finding]:
             open_session(PROBE, name)
             findings.append(Finding(f"provider {name}", "takes a session", True))
         except RuntimeUnavailable as error:
-            findings.append(Finding(f"provider {name}", str(error), False))
+            findings.append(Finding(f"provider {name}", str(error), None if name == _BESIDE_CUDA else False))
     if names and "cuda" not in names:
         findings.append(Finding("provider cuda", f"not installed; {INSTALL_CUDA}"))
     return findings

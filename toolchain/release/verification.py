@@ -13,7 +13,7 @@ from typing import Any
 from export import parity
 from export.bundle import Bundle
 from export.forms import FORMS, Form, runs_at_once
-from export.sessions import RuntimeUnavailable, choose_provider, runtime_version
+from export.sessions import RuntimeUnavailable, choose_provider, reason, runtime_version
 from toolchain.errors import CheckFailed
 
 logger = logging.getLogger(__name__)
@@ -90,8 +90,8 @@ def verify_vectors(bundle: Bundle, provider: str = "cpu") -> Verification:
                 parity.compare(form.name, used, run, expected, form.tolerance, 0.0, form.logit_ulps, at_once)
             )
         except Exception as error:  # ONNX Runtime raises a dozen classes without a common base
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise CheckFailed(f"{bundle.folder / form.file}: fails on the bundle's vectors: {reason}") from error
+            file = bundle.folder / form.file
+            raise CheckFailed(f"{file}: fails on the bundle's vectors: {reason(error)}") from error
         logger.info(describe(comparisons[-1]))
     if not comparisons:
         reasons = "; ".join(f"{each.form}: {each.reason}" for each in unchecked)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from export.bundle import Bundle, open_bundle
 from export.selfcheck import open_for_scoring
-from export.sessions import choose_provider, cores, run_text
+from export.sessions import RuntimeUnavailable, choose_provider, cores, reason, run_text
 from toolchain.errors import UsageError
 from toolchain.measures.drift import bundle_reference
 from toolchain.scoring import processes
@@ -67,6 +67,9 @@ class Scorer:
     each: that is faster than one batch at a time over all cores. Without a bundle it takes that of `find_bundle`. With
     `explain` every score names as many of the text's strongest words for its label, and as many against it; that takes
     the bundle's `model.explain.onnx`, on the CPU.
+
+    A batch on which another provider than `cpu` fails (its memory is full) raises
+    `export.sessions.RuntimeUnavailable`; nothing is scored anew on the CPU without a word.
 
     In a child that was forked it opens its session anew when it is first used, which an accelerator does not allow:
     there it raises `UsageError`. A pickle holds the bundle's folder and identity, and opens them where it is read.
@@ -246,7 +249,15 @@ class Scorer:
 
     def _run(self, session: "onnxruntime.InferenceSession", texts: list[str]) -> Scores:
         names = ["probabilities", "tokens", "unknown", *(["words", "shares", "start"] if self.explained_words else [])]
-        probabilities, tokens, unknown, *more = run_text(session, names, texts)
+        try:
+            probabilities, tokens, unknown, *more = run_text(session, names, texts)
+        except Exception as error:  # ONNX Runtime raises a dozen classes without a common base
+            if self.provider == "cpu":
+                raise
+            raise RuntimeUnavailable(
+                f"the provider {self.provider!r} failed on a batch of {len(texts)} texts; use --provider cpu. "
+                f"ONNX Runtime says: {reason(error)}"
+            ) from error
         best = probabilities.argmax(axis=1)
         strongest = self._strongest(best, *more) if self.explained_words else ()
         return Scores(best, probabilities, tokens, unknown, strongest)
