@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -81,6 +82,8 @@ def test_a_provider_that_is_not_installed_is_refused_and_the_installed_ones_are_
 
 def test_a_provider_that_does_not_take_the_session_is_an_error_and_not_the_cpu(bundle: Path) -> None:
     """`azure` is built into the ordinary package and runs no model."""
+    if "AzureExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("did not run: this build of ONNX Runtime has no provider that runs no model")
     assert "azure" not in installed_providers()  # so that nobody is offered it
     session = open_session(bundle / GENERAL, "cpu")
     assert session.get_providers() == ["CPUExecutionProvider"]

@@ -393,7 +393,7 @@ def test_a_start_as_a_language_model_and_an_adversary(reviews: Path, tmp_path: P
     (tmp_path / "more.csv").write_text("text\n" + "".join(f"a superb and lovely w{n % 9}\n" for n in range(30)))
     options: list[str | Path] = ["--data", reviews, "--unlabelled", tmp_path / "more.csv", "--batch-size", "16"]
     for name in ("one", "two"):
-        result = train(*options, *tiny.SMALL, "--out", tmp_path / name)
+        result = train(*options, *tiny.SMALL, "--device", "cpu", "--out", tmp_path / name)
         assert result.exit_code == 0, result.stderr
     one, two = (load_snapshot(tmp_path / name) for name in ("one", "two"))
     assert one.training["unlabelled"] == 30

@@ -49,7 +49,8 @@ def test_int8_is_not_named_where_it_ran_or_is_not_there(int8_bundle: Path, tiny_
 
 
 def test_a_provider_that_auto_did_not_take_is_named(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Scorer(tiny_bundle) as scorer:
+    with Scorer(tiny_bundle, "cpu") as scorer:
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: WITH_CUDA[1:])
         assert faster_ways(scorer, "auto", "reviews.csv") == []
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: WITH_CUDA)
         (line,) = faster_ways(scorer, "auto", "reviews.csv")
