@@ -4,9 +4,11 @@ import io
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from ctypes import CDLL
 from functools import cache
 from pathlib import Path
 from types import FrameType
@@ -160,6 +162,11 @@ def _require_work(ort: Any, name: str, provider: tuple[str, Mapping[str, str]]) 
 @cache
 def _load_cuda(ort: Any) -> str:
     """Load CUDA and cuDNN from where pip puts them, and say which library is nowhere. The provider looks elsewhere."""
+    if sys.platform == "linux":
+        try:
+            CDLL("libcuda.so.1")
+        except OSError as error:
+            return f"{error}; it comes with the NVIDIA driver"
     if not hasattr(ort, "preload_dlls"):  # before 1.21
         return ""
     with redirect_stdout(io.StringIO()) as said:

@@ -121,13 +121,19 @@ def test_a_library_of_cuda_that_is_missing_is_named_and_auto_is_the_cpu(
     names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print(said, "More of it", sep="\n"))
-    sessions._load_cuda.cache_clear()
-    try:
-        with pytest.raises(RuntimeUnavailable) as refusal:
+    monkeypatch.setattr(sessions, "_load_cuda", sessions._load_cuda.__wrapped__)  # without what it remembers
+
+    def refused() -> str:
+        with pytest.raises(RuntimeUnavailable, match="'cuda' is installed and cannot run a model here") as refusal:
             open_session(BOX / CPU, "cuda")
-        assert choose_provider(BOX / CPU, "auto") == "cpu"
-    finally:
-        sessions._load_cuda.cache_clear()
-    assert "'cuda' is installed and cannot run a model here" in str(refusal.value)
-    assert str(refusal.value).endswith(f"says: {said}; pip install 'onnxruntime-gpu[cuda,cudnn]' brings it")
+        return str(refusal.value)
+
+    def no_driver(name: str) -> NoReturn:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr("export.sessions.CDLL", lambda name: None)
+    assert refused().endswith(f"says: {said}; pip install 'onnxruntime-gpu[cuda,cudnn]' brings it")
+    assert choose_provider(BOX / CPU, "auto") == "cpu"
+    monkeypatch.setattr("export.sessions.CDLL", no_driver)
+    assert refused().endswith("cannot open shared object file; it comes with the NVIDIA driver")
     assert capfd.readouterr() == ("", "")
