@@ -48,9 +48,9 @@ def train(reviews: Path, out: Path, *options: str) -> subprocess.Popen[str]:
     return start("toolchain", "train", *arguments(reviews, out), *options)
 
 
-def arguments(reviews: Path, out: Path) -> list[str]:
+def arguments(reviews: Path, out: Path, device: str = "cpu", precision: str = "fp32") -> list[str]:
     """An odd batch size, dropout, and epochs long enough to be interrupted."""
-    settings = ["--epochs", "10", "--batch-size", "7", "--lr", "0.002", "--device", "cpu", "--precision", "fp32"]
+    settings = ["--epochs", "10", "--batch-size", "7", "--lr", "0.002", "--device", device, "--precision", precision]
     return ["--recipe", "gru", "--data", str(reviews), "--out", str(out), *settings]
 
 
@@ -260,8 +260,8 @@ def test_devices_train_together_on_cuda(reviews: Path, tmp_path: Path) -> None:
     devices = torch.cuda.device_count()
     if not devices:
         pytest.skip("did not run: there is no CUDA device here")
-    command = [*TORCHRUN[:-1], str(devices), "-m", "toolchain", "train", *arguments(reviews, tmp_path)]
-    subprocess.run([*command, "--device", "cuda", "--precision", "bf16"], cwd=ROOT, check=True)
+    settings = arguments(reviews, tmp_path, "cuda", "bf16")
+    subprocess.run([*TORCHRUN[:-1], str(devices), "-m", "toolchain", "train", *settings], cwd=ROOT, check=True)
     trained = load_snapshot(tmp_path).training
     assert trained["precision"] == "bfloat16"
     assert trained.get("processes", 1) == devices
