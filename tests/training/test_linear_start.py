@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from export.forms import softmax
+from export.text import UNKNOWN_ID
 from toolchain.models.classifiers import BagOfWords
 from toolchain.training import linear_start
-from toolchain.training.linear_start import MOST_NUMBERS, PAIRS, features, fit_linear, pairs_for
+from toolchain.training.linear_start import MOST_NUMBERS, PAIRS, Choice, features, fit_linear, pairs_for
 
 WORDS = 12
 
@@ -57,9 +59,43 @@ def test_a_word_that_stands_everywhere_and_often_does_not_drown_the_telling_ones
         return [[4] * int(random.integers(3, 41)) + [5 + label] for label in labels], labels
 
     assert accuracy(*drowned(40, 0), on=drowned(200, 1), classes=2) == 1.0
-    scale = linear_start._scale(features([[4] * 9 + [5], [4] * 9 + [5]], 8, 4), np.array([True, False]), 8)
-    assert scale[4] < scale[5] / 4
+    held = features([[4] * 9 + [5], [4] * 9 + [6]], 8, 4).sign()
+    scale = linear_start._scale(held, np.array([True, False]), 8)
+    assert scale[4] < scale[5]
     assert scale[8:].max() < scale[5]
+
+
+def test_a_weight_is_for_a_word_as_often_as_it_stands_in_a_text() -> None:
+    """Words of one label stand alone, those of the other nine times: both speak for theirs about as loudly."""
+    rows = [[4 + 2 * (number % 3)] * 9 if number % 2 else [5 + 2 * (number % 3)] for number in range(60)]
+    fitted = fit_linear(rows, [number % 2 for number in range(60)], WORDS, 256, 2, seed=0)
+    one, other = np.abs(fitted.logits([[4] * 9, [5]])[:, 1] - fitted.bias[1])
+    assert 0.5 < one / other < 1.5
+
+
+def test_a_rare_label_is_given_as_often_as_it_occurs() -> None:
+    """Held-out texts say that a penalty holds the answers back; where the words tell little the shares stay those."""
+    random = np.random.default_rng(0)
+    labels = (random.random(600) < 0.15).astype(int)
+    rows = [[4 + label if random.random() < 0.7 else 5 - label, *random.integers(6, 12, 3)] for label in labels]
+    fitted = fit_linear(rows, labels.tolist(), WORDS, 256, 2, seed=0)
+    assert softmax(fitted.logits(rows))[:, 1].mean() == pytest.approx(labels.mean(), abs=0.03)
+    assert fitted.choice.factor != 1.0
+    assert fitted.choice.shift.any()
+
+
+def test_a_choice_that_was_made_is_kept() -> None:
+    choice = Choice(3.0, 2.0, np.array([0.5, -0.5]))
+    plain = Choice(3.0, 1.0, np.zeros(2))
+    changed, unchanged = (fit_linear(*texts(60), WORDS, 64, 2, seed=0, choice=one) for one in (choice, plain))
+    assert changed.choice is choice
+    assert np.allclose(changed.logits([[2, 3]]), 2 * unchanged.logits([[2, 3]]) + choice.shift, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 9])
+def test_a_handful_of_texts_is_fitted(count: int) -> None:
+    rows, labels = texts(count)
+    assert np.isfinite(fit_linear(rows, labels, WORDS, 64, 2, seed=0).logits(rows)).all()
 
 
 def test_three_labels_are_learnt_each_against_the_rest() -> None:
@@ -89,6 +125,19 @@ def test_words_that_no_text_holds_weigh_nothing() -> None:
     fitted = fit_linear(rows, labels, WORDS + 5, 64, 2, seed=0)
     assert not fitted.words[WORDS:].any()
     assert not fitted.words[:2].any(), "no text has an unknown word here, and none has padding"
+
+
+def test_what_unknown_words_seem_to_say_of_the_texts_is_not_learnt() -> None:
+    """The last texts of one label hold words that the vocabulary does not: that is no property of the label."""
+    rows, labels = texts(60)
+    blind = [
+        [*row, UNKNOWN_ID, UNKNOWN_ID] if number > 50 and label else row
+        for number, (row, label) in enumerate(zip(rows, labels, strict=True))
+    ]
+    fitted = fit_linear(blind, labels, WORDS, 2**18, 2, seed=0)
+    assert fitted.words[4:].any()
+    assert not fitted.words[UNKNOWN_ID].any()
+    assert np.allclose(fitted.logits([[UNKNOWN_ID] * 4]), fitted.bias)
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:

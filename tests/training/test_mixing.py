@@ -113,7 +113,7 @@ def test_in_the_end_the_linear_part_is_fitted_to_the_validation_part_as_well(tmp
         *([encode(example.text[:50], table) for example in seen], [example.label for example in seen]),
         *(len(corpus.vocabulary), RECIPE.bag, len(corpus.labels)),
         seed=0,
-        inverse_penalty=begun.fitted.inverse_penalty,
+        choice=begun.fitted.choice,
     )
     assert np.allclose(begun.bag.words.weight.numpy(), 0.5 * wanted.words, atol=1e-6)
     assert np.allclose(begun.bag.pairs.weight.numpy(), 0.5 * wanted.pairs, atol=1e-6)

@@ -77,7 +77,7 @@ AUTO = Recipe(
     dropout=0.5,
     tokenizer=Tokenizer(punctuation="isolated"),
     max_tokens=1_000,
-    min_freq=2,
+    min_freq=1,
     max_size=30_000,
     vocabulary_from="training",
     epochs=4,

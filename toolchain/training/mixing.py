@@ -20,7 +20,8 @@ from toolchain.corpus.corpus import Corpus
 from toolchain.models.classifiers import BagOfWords, Model, PooledGRU
 from toolchain.training.distillation import Answer, beginnings
 from toolchain.training.distributed import of_first
-from toolchain.training.linear_start import LinearStart, fit_linear
+from toolchain.training.likelihood import likeliest
+from toolchain.training.linear_start import Choice, LinearStart, fit_linear
 
 HEAVIEST = 2.0
 """The largest weight of either: a validation part without a mistake would ask for more and more."""
@@ -85,12 +86,12 @@ def begin_linear(model: Model, corpus: Corpus, max_tokens: int, seed: int) -> Li
 
 
 def end_linear(model: Model, begun: LinearPart, share: float, corpus: Corpus, max_tokens: int, seed: int) -> None:
-    """Fit the bag of `model` again, to the training and the validation part, under the penalty that it had.
+    """Fit the bag of `model` again, to the training and the validation part, as the training part alone had chosen.
 
     In the model's logits those of the linear part count `share`: their weight over the temperature.
     """
     examples = corpus.train.examples + corpus.validation.examples
-    fitted = _fitted(begun.bag, corpus, examples, max_tokens, seed, begun.fitted.inverse_penalty)
+    fitted = _fitted(begun.bag, corpus, examples, max_tokens, seed, begun.fitted.choice)
     _put(fitted, begun.bag, share)
     with torch.no_grad():
         model.out.bias.add_(torch.from_numpy(fitted.bias - begun.fitted.bias).to(model.out.bias.device), alpha=share)
@@ -102,12 +103,12 @@ def _fitted(
     examples: Sequence[data.Example],
     max_tokens: int,
     seed: int,
-    inverse_penalty: float | None = None,
+    choice: Choice | None = None,
 ) -> LinearStart:
     rows = _encoded([example.text for example in examples], lookup_table(corpus.vocabulary), max_tokens)
     labels = [example.label for example in examples]
     sizes = (len(corpus.vocabulary), bag.pairs.num_embeddings, len(corpus.labels))
-    return of_first(lambda: fit_linear(rows, labels, *sizes, seed, inverse_penalty))
+    return of_first(lambda: fit_linear(rows, labels, *sizes, seed, choice))
 
 
 def _encoded(texts: Sequence[Sequence[str]], table: Mapping[str, int], max_tokens: int) -> list[list[int]]:
@@ -121,26 +122,5 @@ def _put(fitted: LinearStart, bag: BagOfWords, share: float) -> None:
 
 
 def best_weights(gru: NDArray[np.float32], linear: NDArray[np.float32], labels: NDArray[np.int64]) -> Weights:
-    """The likeliest ones, given the logits [reviews, classes] of both on reviews of the validation part and `DOUBT`.
-
-    That is the smallest sum of cross-entropy and squared distance from (0, 1), which is convex.
-    """
-    from scipy.optimize import minimize
-
-    both = np.stack([gru, linear]).astype(np.float64)
-    rows = np.arange(len(labels))
-    own = both[:, rows, labels]
-    before = np.array([0.0, 1.0])
-    pull = 1 / (DOUBT**2 * len(labels))
-
-    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        logits = np.tensordot(weights, both, 1)
-        shares = np.exp(logits - logits.max(1, keepdims=True))
-        total = shares.sum(1, keepdims=True)
-        value = np.log(total[:, 0]) + logits.max(1) - logits[rows, labels]
-        away = weights - before
-        slope = ((both * (shares / total)).sum(2) - own).mean(1) + pull * away
-        return value.mean() + pull * (away @ away) / 2, slope
-
-    found = minimize(loss, before, jac=True, bounds=[(0.0, HEAVIEST)] * 2, method="L-BFGS-B")
-    return Weights(*found.x.tolist())
+    """The likeliest ones, given the logits [reviews, classes] of both on reviews of the validation part and `DOUBT`."""
+    return Weights(*likeliest([gru, linear], labels, [0.0, 1.0], DOUBT, HEAVIEST).weights)
