@@ -166,6 +166,19 @@ def test_text_without_labels_is_read_from_nothing_with_the_settings_that_suit_it
         assert len(other.corpus.unlabelled) == 30
 
 
+def test_much_labelled_text_is_read_from_nothing_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more passes, for there is less of it, and fewer epochs; a start and a teacher are enough."""
+    source = Source(str(write(tmp_path / "a.csv", ENGLISH)))
+    assert not plan(source, start="none").recipe.language_model_epochs
+    monkeypatch.setattr(automatic, "MUCH", 1_000)
+    read = plan(source, start="none")
+    assert "then 4 passes as a language model over all text; up to 3 epochs" in read.reason
+    assert (read.recipe.vector_epochs, read.recipe.adversarial, read.recipe.min_freq) == (0, 0.03, 5)
+    for other in (plan(source, start="box"), plan(source, taught=True)):
+        assert not other.recipe.language_model_epochs
+        assert not other.recipe.adversarial
+
+
 def test_text_without_labels_makes_a_language_model_first(tmp_path: Path, tiny_bundle: Path) -> None:
     path = tiny.write_reviews(tmp_path / "reviews.csv", 100)
     (tmp_path / "more.csv").write_text("text\n" + "a superb and lovely w1 w2\n" * 30)

@@ -30,9 +30,11 @@ OWN_STEPS = 1_600
 """Updates that a model needs that starts from nothing."""
 TOKENS = 12_000_000
 """Training text of all epochs together, beyond which there are no more than needed: ten minutes of two cores."""
+MUCH = 4_000_000
+"""Tokens of labelled reviews from which a model that starts from nothing is a language model of them first."""
 UNITS_A_PASS, MOST_PASSES = 128, 4
-"""A model that starts from nothing goes over all text as a language model once for so many of its units, and so often
-at most. One that goes over it as often as that needs no word vectors to begin with."""
+"""A model that starts from nothing goes over unlabelled text as a language model once for so many of its units, and so
+often at most. One that goes over text as often as that needs no word vectors to begin with."""
 UNLABELLED = 1
 """Passes over all text, unlabelled text too, in which a trained model goes on as a language model."""
 
@@ -133,13 +135,19 @@ def _choose(
         chosen = trained.specification.tokenizer
         sizes = sizes.those_of(trained.specification)
         recipe = _tuned(trained, *_amount(read[0], survey, chosen))
+        if source.unlabelled and not taught:
+            recipe = replace(recipe, language_model_epochs=UNLABELLED)
     else:
         chosen = TOKENIZERS[tokenizer] if tokenizer else _choose_tokenizer(survey)
-        recipe = _from_nothing(chosen, *_amount(read[0], survey, chosen))
-        recipe = sizes.of(_student(recipe) if taught else recipe)
-    if source.unlabelled and not taught:
-        recipe = replace(recipe, language_model_epochs=UNLABELLED) if trained else _reader(recipe)
-        passes = recipe.language_model_epochs
+        rows, tokens = _amount(read[0], survey, chosen)
+        recipe = sizes.of(_from_nothing(chosen, rows, tokens))
+        if taught:
+            recipe = _student(recipe)
+        elif source.unlabelled:
+            recipe = _reader(recipe, min(MOST_PASSES, max(1, recipe.hidden // UNITS_A_PASS)))
+        elif rows * tokens >= MUCH:
+            recipe = replace(_reader(recipe, MOST_PASSES), epochs=3)
+    if passes := recipe.language_model_epochs:
         why += f", then {passes} {'pass' if passes == 1 else 'passes'} as a language model over all text"
     recipe = replace(recipe, bag=pairs_for(len(set(read[0].labels))))
     corpus = load_corpus(source, recipe, seed, read, trained.vocabulary if trained else ())
@@ -216,9 +224,8 @@ def _from_nothing(tokenizer: Tokenizer, rows: int, tokens: float) -> Recipe:
     return _paced(replace(AUTO, tokenizer=tokenizer), rows, tokens, 32 if rows <= 4_000 else 64, OWN_STEPS, most=12)
 
 
-def _reader(recipe: Recipe) -> Recipe:
+def _reader(recipe: Recipe, passes: int) -> Recipe:
     """For a GRU that begins as a language model of much text: it knows the words, and has an adversary."""
-    passes = min(MOST_PASSES, max(1, recipe.hidden // UNITS_A_PASS))
     return replace(
         recipe,
         min_freq=5,
