@@ -71,6 +71,19 @@ def test_as_many_threads_as_you_like_give_the_same_bits_every_time(threads: int)
     assert all(map(torch.equal, first, second))
 
 
+def test_torchscript_takes_the_steps_that_stand_in_the_source() -> None:
+    results = []
+    for how in (lambda steps: steps, recurrence._outside_the_lock):
+        torch.manual_seed(0)
+        gates, states, given = torch.randn(4, 9, 3, 6), torch.zeros(10, 3, 6), torch.randn(9, 3, 6)
+        weights = torch.randn(3, 6, 6).unbind(0)
+        how(recurrence._run)(gates, states, *weights)
+        forward = gates.clone()
+        how(recurrence._run_back)(gates, states, given, *weights)
+        results.append([states, forward, gates])
+    assert all(map(torch.equal, *results))
+
+
 @pytest.mark.parametrize(("batch", "time"), [(1, 1), (3, 1), (1, 9), (4, 23)])
 @pytest.mark.parametrize("rows", [1, 8, 512])
 def test_the_layer_with_products_in_another_precision_is_exact_where_that_is(

@@ -3,11 +3,13 @@
 PyTorch's own projects every token, keeps every intermediate of every step, adds to the weights' gradients after every
 step, and lets all threads wait for each other at every product. Here a word that comes again is projected once, a step
 leaves what its backward pass needs and nothing else, the weights' gradient is one product over all steps, and each
-thread takes rows of the batch through all steps alone.
+thread takes rows of the batch through all steps alone, in TorchScript, outside Python's lock.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -20,9 +22,6 @@ from toolchain.models.low_precision import low_precision_states
 
 _ROWS = 8
 """Rows of a batch that a thread takes at least: products of fewer are slow."""
-
-_sigmoid_backward, _tanh_backward = torch.ops.aten.sigmoid_backward.grad_input, torch.ops.aten.tanh_backward.grad_input
-"""From a gradient by the result, and the result, to the gradient by the argument."""
 
 
 def gru_states(gru: nn.GRU, steps: Tensor) -> Tensor:
@@ -89,18 +88,7 @@ def _recur(projected: Tensor, layer: Sequence[Tensor]) -> Tensor:
 
 
 class _Recurrence(torch.autograd.Function):
-    """Projected steps [4, time, batch, hidden] -> states [time, batch, hidden]. It uses the steps' memory up.
-
-    With the gates' names in the documentation of `torch.nn.GRU`, `h` for the part that r multiplies, and all of them
-    begun by what `_projected` gives:
-
-        r, z, h += state before @ weight
-        r, z = sigmoid(r, z)
-        n = tanh(n + r * h)
-        state = (1 - z) * n + z * state before
-
-    What n, r, z and h become stays where the projection was, and the backward pass puts their gradients there.
-    """
+    """Projected steps [4, time, batch, hidden] -> states [time, batch, hidden]. It uses the steps' memory up."""
 
     @staticmethod
     def forward(ctx: Any, projected: Tensor, weight: Tensor) -> Tensor:
@@ -108,18 +96,8 @@ class _Recurrence(torch.autograd.Function):
         states = projected.new_empty(time + 1, batch, hidden)
         states[0] = 0
         to_r, to_z, to_h = (part.t().contiguous() for part in weight.chunk(3))
-
-        def run(rows: slice) -> None:
-            state, *following = states[:, rows].unbind(0)
-            for (n, r, z, h), rz, after in zip(*_by_step(projected[:, :, rows]), following, strict=True):
-                r.addmm_(state, to_r)
-                z.addmm_(state, to_z)
-                h.addmm_(state, to_h)
-                rz.sigmoid_()
-                n.addcmul_(r, h).tanh_()
-                state = torch.lerp(n, state, z, out=after)
-
-        _in_threads(run, batch)
+        run = _outside_the_lock(_run)
+        _in_threads(lambda rows: run(projected[:, :, rows], states[:, rows], to_r, to_z, to_h), batch)
         ctx.save_for_backward(projected, weight, states)
         return states[1:]
 
@@ -128,33 +106,66 @@ class _Recurrence(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         gates, weight, states = ctx.saved_tensors
         from_r, from_z, from_h = weight.chunk(3)
-
-        def run(rows: slice) -> None:
-            before = states[:-1, rows].unbind(0)
-            by_state, by_before = states.new_zeros(2, *before[0].shape).unbind(0)
-            by_rz = torch.empty_like(gates[1:3, 0, rows])
-            by_r, by_z = by_rz.unbind(0)
-            steps = zip(gradient[:, rows].unbind(0), before, *_by_step(gates[:, :, rows]), strict=True)
-            for given, state, (n, r, z, h), rz in reversed(list(steps)):
-                by_state.add_(given)
-                torch.sub(state, n, out=by_z).mul_(by_state)
-                torch.mul(by_state, z, out=by_before)
-                _tanh_backward(by_state.sub_(by_before), n, grad_input=n)
-                torch.mul(n, h, out=by_r)
-                torch.mul(n, r, out=h)
-                _sigmoid_backward(by_rz, rz, grad_input=rz)
-                by_before.addmm_(r, from_r).addmm_(z, from_z).addmm_(h, from_h)
-                by_state, by_before = by_before, by_state
-
-        _in_threads(run, states.shape[1])
+        run = _outside_the_lock(_run_back)
+        _in_threads(
+            lambda rows: run(gates[:, :, rows], states[:, rows], gradient[:, rows], from_r, from_z, from_h),
+            states.shape[1],
+        )
         before = states[:-1].flatten(0, 1)
         by_weight = [torch.mm(gate.flatten(0, 1).t(), before) for gate in gates[1:]]
         return gates, torch.cat(by_weight)
 
 
-def _by_step(gates: Tensor) -> tuple[list[tuple[Tensor, ...]], Sequence[Tensor]]:
-    """Views of [4, time, rows, hidden] for each step: n, r, z and h, and r and z together."""
-    return list(zip(*(gate.unbind(0) for gate in gates), strict=True)), gates[1:3].unbind(1)
+@cache
+def _outside_the_lock(steps: Callable[..., None]) -> Callable[..., None]:
+    """`steps` in TorchScript: the same operators, without Python between them, for whose lock threads would wait."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # since torch 2.11, and what `model.ts` is made of
+        return torch.jit.script(steps)  # type: ignore[no-any-return]
+
+
+def _run(gates: Tensor, states: Tensor, to_r: Tensor, to_z: Tensor, to_h: Tensor) -> None:
+    """All steps of some rows: what `_projected` gives [4, time, rows, hidden], and states [time + 1, rows, hidden].
+
+    With the gates' names in the documentation of `torch.nn.GRU`, `h` for the part that r multiplies, and all of them
+    begun by the projection:
+
+        r, z, h += state before @ weight
+        r, z = sigmoid(r, z)
+        n = tanh(n + r * h)
+        state = (1 - z) * n + z * state before
+
+    What n, r, z and h become stays where the projection was, and `_run_back` puts their gradients there.
+    """
+    n, r, z, h = gates[0].unbind(0), gates[1].unbind(0), gates[2].unbind(0), gates[3].unbind(0)
+    rz, state = gates[1:3].unbind(1), states.unbind(0)
+    for step in range(len(n)):
+        before = state[step]
+        r[step].addmm_(before, to_r)
+        z[step].addmm_(before, to_z)
+        h[step].addmm_(before, to_h)
+        rz[step].sigmoid_()
+        n[step].addcmul_(r[step], h[step]).tanh_()
+        torch.lerp(n[step], before, z[step], out=state[step + 1])
+
+
+def _run_back(gates: Tensor, states: Tensor, gradient: Tensor, from_r: Tensor, from_z: Tensor, from_h: Tensor) -> None:
+    """The steps of `_run` from the last to the first, with the gradient by each state, [time, rows, hidden]."""
+    n, r, z, h = gates[0].unbind(0), gates[1].unbind(0), gates[2].unbind(0), gates[3].unbind(0)
+    rz, state, given = gates[1:3].unbind(1), states.unbind(0), gradient.unbind(0)
+    by_state, by_before = torch.zeros_like(state[0]), torch.zeros_like(state[0])
+    by_rz = torch.empty_like(rz[0])
+    by_r, by_z = by_rz[0], by_rz[1]
+    for step in range(len(n) - 1, -1, -1):
+        by_state.add_(given[step])
+        torch.sub(state[step], n[step], out=by_z).mul_(by_state)
+        torch.mul(by_state, z[step], out=by_before)
+        torch.ops.aten.tanh_backward(by_state.sub_(by_before), n[step], grad_input=n[step])
+        torch.mul(n[step], h[step], out=by_r)
+        torch.mul(n[step], r[step], out=h[step])
+        torch.ops.aten.sigmoid_backward(by_rz, rz[step], grad_input=rz[step])
+        by_before.addmm_(r[step], from_r).addmm_(z[step], from_z).addmm_(h[step], from_h)
+        by_state, by_before = by_before, by_state
 
 
 def _in_threads(run: Callable[[slice], None], batch: int) -> None:
