@@ -22,8 +22,8 @@ _SHOWN = 80
 _EXPLAINED_AMONG = 300
 _EXPLAINED_WORDS = 64
 
-Reference = Callable[[Sequence[str]], NDArray[np.float32]]
-"""Texts -> logits [texts, classes]."""
+Reference = Callable[[Sequence[Sequence[str]]], NDArray[np.float32]]
+"""Texts, each as its tokens -> logits [texts, classes]."""
 
 SizesReference = Callable[[Sequence[str]], Sizes]
 """Texts -> the size of the terms that each logit is summed from, [texts, classes] (see `export.rounding`)."""
@@ -155,7 +155,7 @@ def expect(
     table = lookup_table(vocabulary)
     tokens = [specification.tokenizer.tokenize(text) for text in texts]
     ids = [encode(row, table) for row in tokens]
-    logits = reference(texts)
+    logits = reference(tokens)
     if not np.isfinite(logits).all():
         (broken,) = np.nonzero(~np.isfinite(logits).all(axis=1))
         raise ExportError(
@@ -194,8 +194,8 @@ def compare(
     run `at_once`, each in a thread.
     """
     count = len(expected.texts)
-    order: list[int] = np.random.default_rng(0).permutation(count).tolist()
-    alone = sorted(order[:ALONE])
+    order = np.random.default_rng(0).permutation(count)
+    alone = sorted(order[:ALONE].tolist())
     batches = [*_mixed_batches(expected, order), *([index] for index in alone)]
     worst = _Worst(expected, tolerance, logit_ulps)
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="parity")
@@ -306,17 +306,17 @@ def _exceeds(difference: float, so_far: float) -> bool:
     return not math.isnan(so_far) and not difference <= so_far
 
 
-def _mixed_batches(expected: Expected, order: Sequence[int]) -> list[list[int]]:
+def _mixed_batches(expected: Expected, order: NDArray[np.intp]) -> list[list[int]]:
     """Batches of texts in this order, a random one, that differ in tokens, but by no more than twice: beyond that
     padding would be all there is to compute. A text without a token goes with those that have as many as it has
     characters, so that blank rows stand beside short and long ones."""
-    tokens = expected.tokens.tolist()
-    octaves: dict[int, list[int]] = {}
-    for index in order:
-        length = tokens[index] or len(expected.texts[index])
-        octaves.setdefault(max(1, length).bit_length(), []).append(index)
+    lengths = expected.tokens.copy()
+    for blank in np.flatnonzero(lengths == 0).tolist():
+        lengths[blank] = max(1, len(expected.texts[blank]))
+    octaves = np.frexp(lengths[order])[1]  # the bits of a length
     batches: list[list[int]] = []
-    for bits, octave in octaves.items():
+    for bits in np.unique(octaves).tolist():
+        octave = order[octaves == bits].tolist()
         size = max(1, min(_BATCH_TEXTS, _BATCH_TOKENS >> bits))
         batches += [octave[start : start + size] for start in range(0, len(octave), size)]
     return batches

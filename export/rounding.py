@@ -52,7 +52,7 @@ def logit_sizes(
     largest_states: Sequence[float] | NDArray[np.floating] = (1.0,),
     largest_bags: float | NDArray[np.floating] = 0.0,
 ) -> Sizes:
-    """The size of the terms of each logit, [texts, classes], for texts with these largest states, [texts].
+    """The size of the terms of each logit, [texts, classes], for texts with these largest states, [texts] or [1].
 
     `largest_bags` [texts, classes] are the largest sizes of the bag's term, of any prefix of a text.
     """

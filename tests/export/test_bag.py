@@ -106,7 +106,7 @@ def test_one_weight_that_is_off_by_a_thousandth_is_refused(name: str, weight: st
     table[2 if weight == "bag.words.weight" else (PADDING_ID * PAIR_FACTOR + 2) % 64, 1] *= 1.001  # w0 has the id 2
     wrong = dataclasses.replace(right, weights={**right.weights, weight: table})
     expected = parity.expect(
-        *(trained.reference(), right.specification, right.vocabulary),
+        *(trained.answer_tokens(), right.specification, right.vocabulary),
         ["w0", "w1 w2", "w0 w3 w4"],
         None,
         trained.sizes_reference(),

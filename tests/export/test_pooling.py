@@ -50,7 +50,7 @@ def _classifier(specification: Specification) -> Classifier:
     return Classifier(specification, VOCABULARY, weights)
 
 
-def _reference(classifier: Classifier) -> Callable[[Sequence[str]], NDArray[np.float32]]:
+def _reference(classifier: Classifier) -> Callable[[Sequence[Sequence[str]]], NDArray[np.float32]]:
     """PyTorch's recurrence over one text at a time, without padding, pooled in double precision -> logits."""
     specification = classifier.specification
     weights = {name: torch.tensor(value) for name, value in classifier.weights.items()}
@@ -60,8 +60,8 @@ def _reference(classifier: Classifier) -> Callable[[Sequence[str]], NDArray[np.f
     recurrent.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     table = lookup_table(classifier.vocabulary)
 
-    def logits(text: str) -> Tensor:
-        ids = encode(specification.tokenizer.tokenize(text), table)[: specification.max_tokens]
+    def logits(tokens: Sequence[str]) -> Tensor:
+        ids = encode(tokens, table)[: specification.max_tokens]
         states = torch.zeros(1, specification.hidden)
         if ids:
             states = recurrent(weights["embedding.weight"][ids].unsqueeze(0))[0][0]
@@ -69,9 +69,9 @@ def _reference(classifier: Classifier) -> Callable[[Sequence[str]], NDArray[np.f
         pooled = torch.cat([pools[pool] for pool in specification.pooling])
         return weights["head.0.weight"] @ pooled + weights["head.0.bias"]
 
-    def reference(texts: Sequence[str]) -> NDArray[np.float32]:
+    def reference(texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            answers: NDArray[np.float32] = torch.stack([logits(text) for text in texts]).numpy()
+            answers: NDArray[np.float32] = torch.stack([logits(tokens) for tokens in texts]).numpy()
         return answers
 
     return reference

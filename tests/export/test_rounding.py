@@ -68,7 +68,7 @@ def test_a_logit_that_is_off_by_a_few_of_its_last_places_is_refused_in_every_for
     (sizes,) = logit_sizes(right)
     texts = [text for text in edge_cases(right.vocabulary, 50) if len(text) < 60][:40]
     expected = parity.expect(
-        snapshot.reference(), right.specification, right.vocabulary, texts, None, snapshot.sizes_reference()
+        snapshot.answer_tokens(), right.specification, right.vocabulary, texts, None, snapshot.sizes_reference()
     )
     for units, passes in ((LOGIT_ULPS / 2, True), (3 * LOGIT_ULPS, False)):
         bias = right.weights["head.0.bias"].copy()
@@ -85,7 +85,7 @@ def test_one_weight_that_is_off_by_a_hundredth_is_refused(name: str, weight: str
     snapshot = snapshot_of_twenty(40.0)
     right = snapshot.classifier()
     expected = parity.expect(
-        *(snapshot.reference(), right.specification, right.vocabulary),
+        *(snapshot.answer_tokens(), right.specification, right.vocabulary),
         ["w0 w1 w2 w3", "w4", "w0", "w5 w6 w7"],
         None,
         snapshot.sizes_reference(),
@@ -191,4 +191,4 @@ def test_a_model_without_a_number_for_an_answer_is_refused_before_it_is_compared
     snapshot = snapshot_of_twenty(1.0)
     nothing = np.full((2, 20), np.nan, np.float32)
     with pytest.raises(ExportError, match=r"the model itself has no number as its answer to 'w1 w2' \(2 tokens\)"):
-        parity.expect(lambda texts: nothing, snapshot.specification, snapshot.vocabulary, ["w1 w2", "w3"])
+        parity.expect(lambda tokens: nothing, snapshot.specification, snapshot.vocabulary, ["w1 w2", "w3"])

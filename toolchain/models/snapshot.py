@@ -5,6 +5,7 @@ import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,14 @@ class Snapshot:
         model.load_state_dict(dict(self.state))
         return model.eval()
 
+    @cached_property
+    def portable_names(self) -> Mapping[str, str]:
+        """Those of the model (see `toolchain.models.classifiers.portable_name`)."""
+        return self.build().portable_names
+
     def classifier(self) -> Classifier:
         """What `export` takes."""
-        weights = portable_weights(self.state, self.build().portable_names)
+        weights = portable_weights(self.state, self.portable_names)
         return Classifier(self.specification, self.vocabulary, weights, self.quantized_embedding)
 
     def reference(self) -> Callable[[Sequence[str]], NDArray[np.float32]]:
@@ -97,10 +103,11 @@ class Snapshot:
     def sizes_reference(self) -> Callable[[Sequence[str]], Sizes]:
         """Texts -> the size of the terms that each logit is summed from, [texts, classes] (see `export.rounding`)."""
         classifier = self.classifier()
+        bounded = self.specification.nonlinearity == "tanh"
 
         def sizes(texts: Sequence[str]) -> Sizes:
-            states = np.ones(len(texts)) if self.specification.nonlinearity == "tanh" else self._largest_states(texts)
-            return logit_sizes(classifier, states, self._largest_bags(texts) if self.specification.bag else 0.0)
+            states = [1.0] if bounded else self._largest_states(texts)
+            return logit_sizes(classifier, states, self._largest_bags(texts))
 
         return sizes
 
@@ -115,11 +122,13 @@ class Snapshot:
         return results
 
     def _largest_bags(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """The largest size of the bag's term of each prefix of each text, [texts, classes]."""
+        """The largest size of the bag's term of any prefix of each text, [texts, classes]."""
+        results = np.zeros((len(texts), len(self.specification.labels)))
+        if not self.specification.bag:
+            return results
         model = self.build()
         assert isinstance(model, PooledGRU)
         assert model.bag is not None
-        results = np.zeros((len(texts), len(self.specification.labels)))
         with torch.inference_mode():
             for batch, ids, lengths in batches_of(self._encode(texts)):
                 own = (torch.arange(ids.shape[1]) < lengths.unsqueeze(1)).unsqueeze(2)

@@ -228,7 +228,7 @@ def _reference_model(snapshot: Snapshot) -> str:
 def _shrunk(snapshot: Snapshot, entries: int) -> Snapshot:
     """The snapshot with the vocabulary and the embedding of the shrunk classifier."""
     classifier = shrink(snapshot.classifier(), entries)
-    names = snapshot.build().portable_names
+    names = snapshot.portable_names
     state = {own: torch.from_numpy(classifier.weights[portable_name(own, names)]) for own in snapshot.state}
     return dataclasses.replace(
         snapshot,
@@ -279,7 +279,7 @@ def _expect(snapshot: Snapshot, forms: Sequence[Form], cases: Sequence[str]) -> 
     """What PyTorch says of `cases`, with what the forms say beside the probabilities."""
     shares = snapshot.shares_reference() if any(form.explains for form in forms) else None
     sizes = snapshot.sizes_reference()
-    return parity.expect(snapshot.reference(), snapshot.specification, snapshot.vocabulary, cases, shares, sizes)
+    return parity.expect(snapshot.answer_tokens(), snapshot.specification, snapshot.vocabulary, cases, shares, sizes)
 
 
 def _words_and_texts(vocabulary: Sequence[str], texts: Sequence[str]) -> list[str]:
