@@ -47,6 +47,8 @@ from toolchain.cli.app import app
 app()
 """
 """`toolchain`, which prints at its end the seconds of processor time of the model, and all of them."""
+AS_THE_COMMAND = {"OPENBLAS_NUM_THREADS": "1"}
+"""What `toolchain score` says before it loads numpy."""
 WHOLE, FIRST, BESIDE = "the row, all in all", "the same, without kept tables", "the other checkout"
 
 
@@ -75,7 +77,8 @@ def main() -> None:
                 tree = arguments.beside.absolute() if step == BESIDE else ROOT
                 out, cache = room / f"{number} {step}.csv", room / ("none" if step == FIRST else "cache")
                 command = [*program, *(["-o", str(out)] if program is score else [])]
-                took = run(command, room, {"PYTHONPATH": str(tree), "XDG_CACHE_HOME": str(cache)})
+                variables = AS_THE_COMMAND if step in STEPS else {}
+                took = run(command, room, {"PYTHONPATH": str(tree), "XDG_CACHE_HOME": str(cache), **variables})
                 subprocess.run(["rm", "-rf", str(room / "none")], check=True)
                 if number:
                     seconds[step].append(took)
@@ -90,7 +93,7 @@ def outside_the_model(texts: list[str], options: list[str], room: Path) -> str:
     with (room / "many.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["text"], *([text] for text in texts)])
     command = ["-c", SHARE, "score", str(room / "many.csv"), *options, "-o", str(room / "out.csv"), "--quiet"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(room / "cache")}
+    environment = {**os.environ, **AS_THE_COMMAND, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(room / "cache")}
     done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, check=True)
     model, whole = map(float, done.stdout.split())
     return f"{len(texts):,} rows: {whole:.2f} s, of which {1 - model / whole:.1%} is not the model"

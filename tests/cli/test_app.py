@@ -134,6 +134,20 @@ def test_scoring_loads_neither_what_draws_nor_what_converts_nor_another_command(
     assert loaded & unwanted == set()
 
 
+@pytest.mark.parametrize(
+    ("command", "given", "threads"), [("score", None, "1"), ("train", None, "None"), ("score", "3", "3")]
+)
+def test_numpy_starts_no_threads_for_a_command_that_leaves_products_to_the_runtime(
+    command: str, given: str | None, threads: str
+) -> None:
+    asked = f"import os; from toolchain.cli.app import app; app(['{command}', '--help'], standalone_mode=False); "
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    environment |= {"OPENBLAS_NUM_THREADS": given} if given else {}
+    code = [sys.executable, "-c", asked + "print(os.environ.get('OPENBLAS_NUM_THREADS'))"]
+    done = subprocess.run(code, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == threads
+
+
 def test_options_are_converted_as_typer_does(run: Run, bundle: Path, reviews: Path, tmp_path: Path) -> None:
     ended = run("score", reviews, "--bundle", bundle, "--limit", "1", "--json", "--quiet", "-o", tmp_path / "out.csv")
     assert ended.status == 0

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
@@ -47,6 +48,9 @@ _JOBS = {
     ("verify", "torch"): "verify --snapshot",
 }
 """A command and a module -> what of the command needs it, where that is not all of it."""
+
+_WITHOUT_PRODUCTS = ("score", "predict", "explain", "serve")
+"""Commands that leave all products to ONNX Runtime."""
 
 
 class _Commands(Mapping[str, Any]):
@@ -141,6 +145,8 @@ def _one_line_an_error(command: Callable[..., None], name: str) -> Callable[...,
 @functools.cache
 def _command(name: str) -> Any:
     """The command that the function in its module makes."""
+    if name in _WITHOUT_PRODUCTS:  # while numpy loads, each thread for its own products keeps a core busy
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     python_name = "import_" if name == "import" else name
     function = getattr(importlib.import_module(f"toolchain.cli.{python_name}"), python_name)
     alone = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
